@@ -1,0 +1,77 @@
+"""Making Gymnasium environments, with errors that say what to do."""
+
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.error import DependencyNotInstalled, Error, NamespaceNotFound, UnregisteredEnv
+
+from compressrl.errors import EnvironmentUnavailableError, UnknownNameError
+from compressrl.interfaces import Float32Array
+
+Env = gymnasium.Env[Float32Array, Float32Array]
+
+
+class Float32Observations(gymnasium.ObservationWrapper[Float32Array, Float32Array, np.ndarray]):
+    """Casts observations to flat float32, as policies take them (MuJoCo gives float64)."""
+
+    def __init__(self, env: gymnasium.Env[np.ndarray, Float32Array]) -> None:
+        super().__init__(env)
+        inner = env.observation_space
+        assert isinstance(inner, spaces.Box)
+        self.observation_space = spaces.Box(
+            inner.low.astype(np.float32).ravel(), inner.high.astype(np.float32).ravel(), dtype=np.float32
+        )
+
+    def observation(self, observation: np.ndarray) -> Float32Array:
+        return np.asarray(observation, dtype=np.float32).ravel()
+
+
+def make(env_id: str, seed: int | None = None) -> Env:
+    """Make an environment with flat float32 observations and a continuous action space.
+
+    Raises UnknownNameError (with suggestions) and EnvironmentUnavailableError (missing dependency,
+    discrete actions, structured observations).
+    """
+    try:
+        env = gymnasium.make(env_id)
+    except (NamespaceNotFound, UnregisteredEnv) as error:
+        raise _unknown(env_id) from error
+    except (DependencyNotInstalled, ModuleNotFoundError, ImportError) as error:
+        raise EnvironmentUnavailableError(
+            f"{env_id} cannot be made, a dependency is missing: {_first_line(error)}"
+        ) from error
+    except Error as error:
+        raise EnvironmentUnavailableError(f"{env_id} cannot be made: {_first_line(error)}") from error
+    _check_spaces(env_id, env)
+    env = Float32Observations(env)
+    if seed is not None:
+        env.action_space.seed(seed)
+        env.reset(seed=seed)
+    return env
+
+
+def _check_spaces(env_id: str, env: gymnasium.Env[np.ndarray, Float32Array]) -> None:
+    if not isinstance(env.action_space, spaces.Box):
+        raise EnvironmentUnavailableError(
+            f"{env_id} has the action space {env.action_space}; "
+            "the algorithms and policies here need a continuous one (Box), e.g. HalfCheetah-v5."
+        )
+    if not (np.isfinite(env.action_space.low).all() and np.isfinite(env.action_space.high).all()):
+        raise EnvironmentUnavailableError(f"{env_id} has an unbounded action space; policies need finite bounds.")
+    if not isinstance(env.observation_space, spaces.Box):
+        raise EnvironmentUnavailableError(
+            f"{env_id} has the observation space {env.observation_space}; policies here take flat vectors (Box). "
+            "Wrap it with gymnasium.wrappers.FlattenObservation and register the result under a name of your own."
+        )
+
+
+def _unknown(env_id: str) -> UnknownNameError:
+    hint = "Any id that gymnasium.make knows works; `module:Name-v0` imports the module first."
+    # Gymnasium registers some eighty ids: the nearest ones help, the whole list would not.
+    return UnknownNameError("environment", env_id, gymnasium.registry, hint, list_known=False)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,120 @@
+"""The protocols that plugins implement: the smallest contracts that work.
+
+A class that implements one is named by a `PluginEntry.target`. It is constructed with its options as
+keyword arguments; a frozen dataclass gets its options from its fields (see `compressrl.options`), any other
+class is constructed without arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from compressrl.lab import Lab
+    from compressrl.policy import Policy
+
+Float32Array = NDArray[np.float32]
+PolicyFunction = Callable[[Float32Array], Float32Array]
+
+
+class Algorithm(Protocol):
+    """Learns a policy by interacting with an environment."""
+
+    def train(self, lab: Lab) -> Policy:
+        """Train for `lab.training.steps` environment steps and return the deterministic policy.
+
+        Everything random derives from `lab.seed`: the same seed gives the same weights on one machine.
+        Calls `lab.training` for checkpoints, learning curve and progress (see `compressrl.training`).
+        """
+        ...
+
+
+class Compressor(Protocol):
+    """Turns a policy into a smaller or faster one."""
+
+    def compress(self, policy: Policy, lab: Lab) -> Policy:
+        """Return a new policy; the argument is immutable. Raises PipelineError on a form it cannot take."""
+        ...
+
+
+class Runtime(Protocol):
+    """Executes the forward pass of a policy."""
+
+    def load(self, policy: Policy) -> PolicyFunction:
+        """Return a function (observation_size,) float32 -> (action_size,) float32, batch 1, one thread.
+
+        Raises UsageError when this runtime cannot execute the policy's form.
+        """
+        ...
+
+
+@runtime_checkable
+class PreparingRuntime(Runtime, Protocol):
+    """A runtime that ships another form than it is given (say, the ONNX file of a float network).
+
+    With it the memory profiler can load the shipped form in a process that has imported nothing else.
+    """
+
+    def prepare(self, policy: Policy) -> Policy:
+        """Return the policy in the form that `load` takes without any library but the runtime's own."""
+        ...
+
+
+class Profiler(Protocol):
+    """Reads one quantity of this process or machine."""
+
+    quantity: str  # "energy", "memory", "latency", ...
+    unit: str  # "J", "B", "s", ...
+
+    def available(self) -> tuple[bool, str]:
+        """(True, source) or (False, reason and remedy), e.g. (False, "no powercap tree; run on Linux...")."""
+        ...
+
+    def read(self) -> float | None:
+        """Counter (cumulative) or level, in `unit`; None where there is no meter, never 0.0 for unknown.
+
+        Called at every environment step: must be cheap (about a microsecond) and must not raise.
+        A level (memory) says so with a class attribute `cumulative = False`.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One side of a comparison, ready to be profiled: a policy in a runtime on recorded observations."""
+
+    label: str  # "baseline" or "compressed"
+    policy: Policy  # in the form that the runtime ships
+    runtime_name: str
+    runtime_target: str  # "package.module:Class", so that a fresh process can load it alone
+    runtime_options: Mapping[str, Any]
+    function: PolicyFunction
+    observations: Float32Array  # (N, observation_size), states that the baseline visited
+
+
+@runtime_checkable
+class WorkloadProfiler(Profiler, Protocol):
+    """A profiler with a measurement of its own: repeats, windows, subprocesses, interleaving."""
+
+    def measure(self, workloads: Sequence[Workload]) -> list[Any]:
+        """Measure all workloads interleaved; one record of `compressrl.records` for each, in order."""
+        ...
+
+
+class PolicySource(Protocol):
+    """A collection of trained policies."""
+
+    def list(self) -> Sequence[Mapping[str, Any]]:
+        """One mapping a policy: algorithm, env_id, seed, steps, return_mean, return_std, episodes, path."""
+        ...
+
+    def find(self, algorithm: str, env_id: str) -> Path | None:
+        """Path of the policy file for this cell (the best seed), or None."""
+        ...
