@@ -1,9 +1,18 @@
-"""What is measured, as frozen records: the unit is in every field's name or docstring."""
+"""What is measured, as frozen records: the unit is in every field's name or docstring.
+
+`EvaluationReport.to_json` is the stable output of `compressrl evaluate --json` (schema 1).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from statistics import fmean
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from statistics import fmean, pstdev
+from typing import Any, Literal
+
+EnergyKind = Literal["measured", "attributed", "estimated", "simulated", "unavailable"]
+SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -24,3 +33,228 @@ class EpisodeRecords:
     @property
     def mean_return(self) -> float:
         return fmean(self.returns)
+
+    @property
+    def std_return(self) -> float:
+        """Population standard deviation over episodes."""
+        return pstdev(self.returns)
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """What the weights occupy.
+
+    parameters:       weights and biases, counted
+    size_bytes:       their packed size, with scales (int8 = 1 byte, 4 bit = half a byte a weight)
+    serialized_bytes: length of the ONNX file
+    bits:             width of the weight matrices (the widest, where they differ)
+    nonzero_fraction: share of weight-matrix entries that are not zero
+    """
+
+    parameters: int
+    size_bytes: int
+    serialized_bytes: int
+    bits: int
+    nonzero_fraction: float
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Time of one decision at batch 1, microseconds, over `runs` timed calls; None with a reason."""
+
+    p50_us: float | None = None
+    p99_us: float | None = None
+    mean_us: float | None = None
+    runs: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Energy of one decision.
+
+    joules_per_decision: None where kind is "unavailable"
+    ci95:     95 % interval of it; for kind "estimated", the range that the watts per core allow
+    kind:     measured (a meter, this process nearly alone), attributed (a meter, by share of CPU time),
+              estimated (CPU seconds x watts), simulated (a fake meter), unavailable
+    source:   meter and zones, or the model with its watts
+    reason:   why no better meter was used, and the remedy
+    cpu_seconds_per_decision: process CPU time of all threads, measured
+    below_resolution: the interval of compressed minus baseline holds zero; None for the baseline itself
+    details:  windows, ticks, counter period, gross and net, workload
+    """
+
+    joules_per_decision: float | None
+    ci95: tuple[float, float] | None
+    kind: EnergyKind
+    source: str
+    reason: str = ""
+    cpu_seconds_per_decision: float | None = None
+    below_resolution: bool | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes by stage of a fresh process that runs the policy; None with a reason where unreadable.
+
+    library: imports of the runtime over a bare interpreter
+    model:   loading the policy
+    runtime: what 1000 inferences add
+    peak:    highest resident set of the whole process
+    """
+
+    library: int | None
+    model: int | None
+    runtime: int | None
+    peak: int | None
+    reason: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Compressed return over baseline return, paired by episode seed.
+
+    value:        ratio of means; None where the baseline's mean return is not positive
+    ci95:         paired bootstrap interval of `value`
+    margin:       share of the return that may be lost
+    non_inferior: the interval's lower end is above 1 - margin
+    pairs:        episodes
+    above_random: the same ratio with the random policy's mean return as zero
+    probability_of_improvement: share of pairs in which the compressed policy did better (ties count half)
+    difference, difference_ci95: compressed minus baseline mean return
+    """
+
+    value: float | None
+    ci95: tuple[float, float] | None
+    margin: float
+    non_inferior: bool
+    pairs: int
+    above_random: float | None
+    probability_of_improvement: float
+    difference: float
+    difference_ci95: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a third-party profiler counted during one side's episodes: a difference, or a last level."""
+
+    profiler: str
+    quantity: str
+    unit: str
+    value: float | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Side:
+    """Everything measured on one policy."""
+
+    policy_provenance: tuple[str, ...]
+    runtime: str
+    episodes: EpisodeRecords
+    iqm_return: float
+    model: ModelSize
+    latency: Latency
+    energy: Energy
+    memory: Memory
+    readings: tuple[Reading, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        episodes, latency = self.episodes, self.latency
+        return {
+            "return": {
+                "mean": episodes.mean_return,
+                "std": episodes.std_return,
+                "iqm": self.iqm_return,
+                "per_episode": list(episodes.returns),
+                "episode_seeds": list(episodes.seeds),
+                "episode_lengths": list(episodes.lengths),
+                "action_change_per_step": fmean(episodes.action_changes),
+            },
+            "model": asdict(self.model),
+            "latency_us": {
+                "p50": latency.p50_us,
+                "p99": latency.p99_us,
+                "mean": latency.mean_us,
+                "runs": latency.runs,
+                "reason": latency.reason,
+            },
+            "energy": asdict(self.energy),
+            "memory_bytes": asdict(self.memory),
+            "runtime": self.runtime,
+            "provenance": list(self.policy_provenance),
+            "readings": [asdict(r) for r in self.readings],
+        }
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What is asked of an evaluation; every option of `compressrl evaluate` that shapes its result.
+
+    algorithm:  plugin with options, e.g. "sac"; may be "" with `policy`
+    env_id:     Gymnasium id; "" takes the policy file's own
+    compressor: pipeline, e.g. "l2:ratio=0.5+ptsq"
+    runtime:    plugin with options
+    episodes:   evaluation episodes on each side
+    seed:       episode seeds, calibration and fine-tuning derive from it
+    policy:     path of a policy file; "" searches the policy sources, and trains where they have none
+    margin:     share of the return that may be lost, decided before looking
+    instrumentation: level of the instrumented environment: full, light, time
+    """
+
+    algorithm: str
+    env_id: str
+    compressor: str
+    runtime: str
+    episodes: int = 10
+    seed: int = 0
+    policy: str = ""
+    margin: float = 0.05
+    instrumentation: Literal["full", "light", "time"] = "full"
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """Baseline and compressed, side by side."""
+
+    request: EvaluationRequest
+    baseline: Side
+    compressed: Side
+    retention: Retention
+    overhead_ns_per_step: float
+    spent: Mapping[str, float]  # what the compressors spent: environment_steps, seconds
+    host: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `--json` prints; plain JSON types only, no NaN."""
+        request = asdict(self.request)
+        seeds = list(self.baseline.episodes.seeds)
+        document = {
+            "schema": SCHEMA,
+            "request": {**request, "seeds": seeds},
+            "baseline": self.baseline.to_json(),
+            "compressed": self.compressed.to_json(),
+            "retention": asdict(self.retention),
+            "instrumentation": {
+                "level": self.request.instrumentation,
+                "overhead_ns_per_step": self.overhead_ns_per_step,
+            },
+            "spent": dict(self.spent),
+            "host": dict(self.host),
+        }
+        plain: dict[str, Any] = _plain(document)
+        return plain
+
+
+def _plain(value: Any) -> Any:
+    """Tuples to lists, NaN and infinities to None: JSON has neither."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
