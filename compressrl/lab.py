@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from compressrl import environments, rollout
-from compressrl.errors import PipelineError
+from compressrl.errors import EnvironmentUnavailableError, PipelineError
 from compressrl.progress import Progress, silent
 from compressrl.training import TrainingSession
 
@@ -57,6 +57,17 @@ class Lab:
     def make_env(self, seed: int | None = None) -> gymnasium.Env[Float32Array, Float32Array]:
         """A fresh environment; its action space, and its first reset, are seeded where a seed is given."""
         return environments.make(self.env_id, seed)
+
+    def check_fits(self, policy: Policy) -> None:
+        """Raise EnvironmentUnavailableError when the policy's sizes are not those of the environment."""
+        env = self.make_env()
+        sizes = (env.observation_space.shape, env.action_space.shape)
+        env.close()
+        if sizes != ((policy.observation_size,), (policy.action_size,)):
+            raise EnvironmentUnavailableError(
+                f"The policy takes {policy.observation_size} observations and gives {policy.action_size} actions "
+                f"(trained for {policy.env_id}), but {self.env_id} has {sizes[0]} and {sizes[1]}. Choose a fitting --env."
+            )
 
     def collect(self, policy: Policy, steps: int) -> Float32Array:
         """Observations (steps, observation_size) float32 that the policy visits, episode after episode.

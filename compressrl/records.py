@@ -116,11 +116,13 @@ class Memory:
 class Retention:
     """Compressed return over baseline return, paired by episode seed.
 
-    value:        ratio of means; None where the baseline's mean return is not positive
+    value:        ratio of means above `zero_return`; None where the baseline's mean is not above it
     ci95:         paired bootstrap interval of `value`
     margin:       share of the return that may be lost
     non_inferior: the interval's lower end is above 1 - margin
     pairs:        episodes
+    zero_return:  return that counts as nothing kept: 0, or the random policy's mean return where the
+                  baseline's mean return is not positive
     above_random: the same ratio with the random policy's mean return as zero
     probability_of_improvement: share of pairs in which the compressed policy did better (ties count half)
     difference, difference_ci95: compressed minus baseline mean return
@@ -131,6 +133,7 @@ class Retention:
     margin: float
     non_inferior: bool
     pairs: int
+    zero_return: float
     above_random: float | None
     probability_of_improvement: float
     difference: float

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from compressrl.policy import Policy
 
 CHECKPOINT = "checkpoint.pt"
-LATEST_POLICY = "policy.latest"
+LATEST_POLICY = "latest.policy"
+BEST_POLICY = "best.policy"
 LEARNING_CURVE = "learning_curve.csv"
 CURVE_COLUMNS = ("step", "seconds", "evaluation_return_mean", "training_return_mean")
 
@@ -46,6 +47,7 @@ class TrainingSession:
     fingerprint:      what a checkpoint must share with the run that resumes it (algorithm, environment, options)
     evaluate:         mean return of a policy over the evaluation episodes; None skips the learning curve
     evaluation_every, checkpoint_every: in environment steps
+    best_return, best_step: the best evaluation so far; its policy is kept in the folder
     start:            policy whose network the actor starts from
     adapt_actor:      applied to the actor's network (a Sequential ending in the pre-tanh or mean output)
                       once, before the first step
@@ -64,9 +66,16 @@ class TrainingSession:
 
     _started: float = field(default_factory=time.monotonic)
     _recent_returns: deque[float] = field(default_factory=lambda: deque(maxlen=20))
+    best_return: float = -math.inf
+    best_step: int = 0
     _last_evaluation: int = 0
     _last_checkpoint: int = 0
     _tensorboard: Any = None
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run so far, earlier parts of a resumed one counted in."""
+        return time.monotonic() - self._started
 
     def resume(self) -> dict[str, Any] | None:
         """State that `boundary` saved last, or None at the beginning of a run.
@@ -91,6 +100,7 @@ class TrainingSession:
                 f"{path} is of another run (different: {', '.join(different)}). Choose another --out, or delete it."
             )
         self._started = time.monotonic() - saved["seconds"]
+        self.best_return, self.best_step = saved["best"]
         self._last_evaluation = self._last_checkpoint = saved["step"]
         self._truncate_curve(saved["step"])
         state: dict[str, Any] = saved["state"]
@@ -134,7 +144,8 @@ class TrainingSession:
         payload = {
             "fingerprint": dict(self.fingerprint),
             "step": step,
-            "seconds": time.monotonic() - self._started,
+            "seconds": self.seconds,
+            "best": (self.best_return, self.best_step),
             "state": state(),
         }
         with files.atomic(self.folder / CHECKPOINT) as temporary:
@@ -153,13 +164,16 @@ class TrainingSession:
         self._write_scalars(step, {"evaluation/return_mean": mean})
         if self.folder is None:
             return
+        if mean > self.best_return:
+            self.best_return, self.best_step = mean, step
+            policy.save(self.folder / BEST_POLICY)
         path = self.folder / LEARNING_CURVE
         new = not path.exists()
         with path.open("a", newline="") as file:
             writer = csv.writer(file)
             if new:
                 writer.writerow(CURVE_COLUMNS)
-            writer.writerow([step, f"{time.monotonic() - self._started:.1f}", f"{mean:.2f}", f"{recent:.2f}"])
+            writer.writerow([step, f"{self.seconds:.1f}", f"{mean:.2f}", f"{recent:.2f}"])
 
     def _truncate_curve(self, step: int) -> None:
         # Rows past the checkpoint belong to steps that will be run again.

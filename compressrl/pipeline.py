@@ -1,0 +1,87 @@
+"""Pipelines: `l2:ratio=0.5+distill+ptsq` -> compressors in a row, run in a Lab."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compressrl import files, plugins
+from compressrl.errors import PipelineError
+from compressrl.interfaces import Compressor
+from compressrl.lab import Lab
+from compressrl.policy import Policy
+
+if TYPE_CHECKING:
+    from compressrl.progress import Progress
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One compressor of a pipeline and the text that named it."""
+
+    text: str
+    compressor: Compressor
+
+
+def parse(text: str) -> list[Stage]:
+    """Construct every stage of `name:key=value+name+...`, so that a mistake in the last one shows at once."""
+    parts = [part.strip() for part in text.split("+")]
+    if not all(parts):
+        raise PipelineError(f"The pipeline {text!r} has an empty stage. Write e.g. l2:ratio=0.5+ptsq.")
+    return [Stage(part, plugins.create("compressor", part)) for part in parts]
+
+
+def run(stages: list[Stage], policy: Policy, lab: Lab) -> Policy:
+    """Run the stages in order, each on the result of the one before.
+
+    Raises PipelineError, naming the stage, when one cannot take what the previous one made, or returns
+    a policy for other spaces.
+    """
+    for number, stage in enumerate(stages, start=1):
+        where = f"stage {number} of {len(stages)}, {stage.text!r}"
+        lab.progress(f"compressing: {stage.text}", 0, 1)
+        try:
+            result = stage.compressor.compress(policy, lab)
+        except PipelineError as error:
+            raise PipelineError(f"The pipeline fails at {where}: {error}") from error
+        if (result.observation_size, result.action_size) != (policy.observation_size, policy.action_size):
+            raise PipelineError(f"The pipeline fails at {where}: it changed the observation or action size.")
+        policy = result
+    return policy
+
+
+def compress(
+    policy: str | Path | Policy,
+    compressor: str,
+    *,
+    out: str | Path | None = None,
+    env_id: str = "",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Policy:
+    """Compress a policy (a file or a Policy) by a pipeline and return it; `out` also writes the file.
+
+    env_id: environment in which states are visited and training goes on; default: the policy's own.
+    """
+    stages = parse(compressor)
+    loaded = policy if isinstance(policy, Policy) else Policy.load(policy)
+    target = Path(out) if out is not None else None
+    if target is not None:
+        files.make_folder(target.parent)
+    result = run(stages, loaded, lab_for(loaded, env_id or loaded.env_id, seed, progress))
+    if target is not None:
+        result.save(target)
+    return result
+
+
+def lab_for(policy: Policy, env_id: str, seed: int, progress: Progress | None = None) -> Lab:
+    """The Lab in which this policy is compressed; its algorithm is the plugin that learnt it, if installed."""
+    lab = Lab(env_id=env_id, seed=seed, baseline=policy)
+    if progress is not None:
+        lab.progress = progress
+    names = [e.entry.name for e in plugins.registry().entries("algorithm")]
+    if policy.algorithm in names:
+        lab.algorithm = plugins.create("algorithm", policy.algorithm)
+    lab.check_fits(policy)
+    return lab

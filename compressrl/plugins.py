@@ -1,0 +1,238 @@
+"""Installed plugins: entry points -> registry, with provenance.
+
+The core has no list of built-ins; they arrive here by the route that a third party's take. A plugin that
+fails to load is set aside with its reason and everything else works; two plugins that claim one name are
+refused, naming both owners.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from compressrl import hookspecs
+from compressrl.errors import PluginConflictError, UnknownNameError, UsageError
+from compressrl.hookspecs import PROJECT, PluginEntry
+
+if TYPE_CHECKING:
+    from compressrl.records import EvaluationReport
+
+GROUP = "compressrl"
+BLOCK_VARIABLE = "COMPRESSRL_BLOCK_PLUGINS"
+KINDS = {
+    "algorithm": "compressrl_algorithms",
+    "compressor": "compressrl_compressors",
+    "profiler": "compressrl_profilers",
+    "runtime": "compressrl_runtimes",
+    "policies": "compressrl_policies",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The installed distribution that a plugin came with, and the entry point's name."""
+
+    distribution: str
+    version: str
+    entry_point: str
+
+    def __str__(self) -> str:
+        return f"{self.distribution} {self.version} (plugin {self.entry_point!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """An entry of the registry."""
+
+    kind: str
+    entry: PluginEntry
+    owner: Owner
+
+    def to_json(self) -> dict[str, str]:
+        origin = {"distribution": self.owner.distribution, "version": self.owner.version}
+        return {"kind": self.kind, **asdict(self.entry), **origin}
+
+    def load(self) -> type[Any]:
+        """Import the target. Raises UsageError, naming the plugin, when that fails."""
+        module_name, _, attribute = self.entry.target.partition(":")
+        try:
+            target: type[Any] = getattr(importlib.import_module(module_name), attribute)
+        except Exception as error:
+            raise UsageError(
+                f"The {self.kind} {self.entry.name!r} of {self.owner} cannot be loaded from "
+                f"{self.entry.target!r}: {_reason(error)}."
+            ) from error
+        return target
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A plugin that could not be loaded, and why."""
+
+    target: str
+    owner: Owner
+    reason: str
+
+    def to_json(self) -> dict[str, str]:
+        return {
+            "kind": "plugin",
+            "name": self.owner.entry_point,
+            "summary": "",
+            "distribution": self.owner.distribution,
+            "version": self.owner.version,
+            "target": self.target,
+            "broken": self.reason,
+        }
+
+
+class Registry:
+    """All entries of all plugins, by kind and name."""
+
+    def __init__(self, points: Iterable[EntryPoint], blocked: Iterable[str] = ()) -> None:
+        self.broken: list[Broken] = []
+        self._entries: dict[tuple[str, str], Registered] = {}
+        self._owners: dict[str, Owner] = {}
+        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        hidden = set(blocked)
+        for point in sorted(points, key=lambda p: (p.name, _owner(p).distribution)):
+            owner = _owner(point)
+            if not hidden & {point.name, owner.distribution}:
+                self._claim_entry_point(owner)
+                self._add(point, owner)
+
+    def entries(self, kind: str | None = None) -> list[Registered]:
+        """All entries, or those of one kind, ordered by kind and name."""
+        order = list(KINDS)
+        found = [e for e in self._entries.values() if kind in (None, e.kind)]
+        return sorted(found, key=lambda e: (order.index(e.kind), e.entry.name))
+
+    def get(self, kind: str, name: str) -> Registered:
+        """The entry of this kind and name; UnknownNameError suggests the nearest."""
+        if (kind, name) in self._entries:
+            return self._entries[kind, name]
+        hint = ""
+        if self.broken:
+            reasons = "; ".join(f"{b.owner}: {b.reason}" for b in self.broken)
+            hint = f"Not loaded: {reasons}."
+        raise UnknownNameError(kind, name, [e.entry.name for e in self.entries(kind)], hint)
+
+    def evaluation_finished(self, report: EvaluationReport) -> list[str]:
+        """Call the hook of every plugin; returns one warning for each that raised."""
+        warnings = []
+        for name, owner in self._owners.items():
+            try:
+                self._hook("compressrl_evaluation_finished", name)(report=report)
+            except Exception as error:
+                warnings.append(f"{owner} failed on the finished evaluation: {_reason(error)}")
+        return warnings
+
+    def _claim_entry_point(self, owner: Owner) -> None:
+        # pluggy would silently drop the second of two entry points with one name.
+        other = self._owners.get(owner.entry_point)
+        if other is not None:
+            raise PluginConflictError(
+                f"Two distributions register the plugin {owner.entry_point!r}: {other.distribution} "
+                f"{other.version} and {owner.distribution} {owner.version}. Uninstall one, or block it: "
+                f"{BLOCK_VARIABLE}={other.distribution} or {BLOCK_VARIABLE}={owner.distribution}."
+            )
+        self._owners[owner.entry_point] = owner
+
+    def _add(self, point: EntryPoint, owner: Owner) -> None:
+        try:
+            entries = self._declarations(point)
+        except (Exception, SystemExit) as error:
+            if self._manager.has_plugin(point.name):
+                self._manager.unregister(name=point.name)
+            self.broken.append(Broken(point.value, owner, _reason(error)))
+            return
+        for kind, entry in entries:
+            self._claim_name(Registered(kind, entry, owner))
+
+    def _declarations(self, point: EntryPoint) -> list[tuple[str, PluginEntry]]:
+        module = point.load()
+        self._manager.register(module, name=point.name)
+        _refuse_misspelt_hooks(module)
+        found: list[tuple[str, PluginEntry]] = []
+        for kind, hook in KINDS.items():
+            for entries in self._hook(hook, point.name)():
+                found += [(kind, _checked(entry, hook)) for entry in entries]
+        return found
+
+    def _hook(self, hook: str, plugin_name: str) -> pluggy.HookCaller:
+        others = [plugin for name, plugin in self._manager.list_name_plugin() if name != plugin_name]
+        return self._manager.subset_hook_caller(hook, others)
+
+    def _claim_name(self, registered: Registered) -> None:
+        key = (registered.kind, registered.entry.name)
+        other = self._entries.get(key)
+        if other is not None:
+            raise PluginConflictError(
+                f"Two plugins offer the {registered.kind} {registered.entry.name!r}: {other.owner} and "
+                f"{registered.owner}. Uninstall one, or block it: {BLOCK_VARIABLE}={other.owner.entry_point} "
+                f"or {BLOCK_VARIABLE}={registered.owner.entry_point}."
+            )
+        self._entries[key] = registered
+
+
+@functools.cache
+def registry() -> Registry:
+    """The registry of this process: every installed plugin but those in COMPRESSRL_BLOCK_PLUGINS."""
+    blocked = [name.strip() for name in os.environ.get(BLOCK_VARIABLE, "").split(",")]
+    return Registry(entry_points(group=GROUP), blocked)
+
+
+def parse(text: str) -> tuple[str, dict[str, str]]:
+    """Split `name:key=value,key=value` into the name and its option values."""
+    name, _, rest = text.partition(":")
+    values = {}
+    for item in filter(None, rest.split(",")):
+        key, separator, value = item.partition("=")
+        if not separator:
+            raise UsageError(f"{text!r}: write options as name:key=value,key=value; {item!r} has no '='.")
+        values[key.strip()] = value.strip()
+    return name.strip(), values
+
+
+def create(kind: str, text: str) -> Any:
+    """Construct the plugin that `name:key=value,...` names; errors name the valid names and options."""
+    from compressrl import options
+
+    name, values = parse(text)
+    return options.build(registry().get(kind, name).load(), name, values)
+
+
+def _checked(entry: Any, hook: str) -> PluginEntry:
+    if not isinstance(entry, PluginEntry):
+        raise TypeError(f"{hook} must return a list of PluginEntry, not of {type(entry).__name__}")
+    if ":" not in entry.target:
+        raise ValueError(f"the target {entry.target!r} of {entry.name!r} is not of the form module:Attribute")
+    return entry
+
+
+def _refuse_misspelt_hooks(module: ModuleType) -> None:
+    """pluggy accepts any function marked with hookimpl; one that matches no hook would never be called."""
+    known = [name for name in vars(hookspecs) if name.startswith(f"{PROJECT}_")]
+    for name, value in vars(module).items():
+        implementation = getattr(value, f"{PROJECT}_impl", None)
+        hook = (implementation or {}).get("specname") or name
+        if implementation and hook not in known:
+            raise UnknownNameError("hook", hook, known)
+
+
+def _owner(point: EntryPoint) -> Owner:
+    dist = point.dist
+    return Owner(dist.name if dist else "unknown", dist.version if dist else "", point.name)
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")

@@ -1,0 +1,136 @@
+"""Training runs: one folder each, resumable, with everything that says how the policy was made."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import compressrl
+from compressrl import defaults, environments, files, options, plugins, rollout
+from compressrl.environments import Env
+from compressrl.lab import Lab
+from compressrl.policy import Policy
+from compressrl.progress import Progress, silent
+from compressrl.records import EpisodeRecords
+from compressrl.training import BEST_POLICY, LEARNING_CURVE, TrainingSession
+
+FINAL_POLICY = "final.policy"
+RECORD = "training.json"
+# Seeds of evaluations during training; far from those that `evaluate` draws.
+CURVE_SEEDS = tuple(range(1_000_000_000, 1_000_000_005))
+FINAL_SEEDS = tuple(range(1_100_000_000, 1_100_000_020))
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished training run.
+
+    policy:  the policy of the best evaluation along the way (5 episodes each)
+    path:    its file
+    record:  command, seed, steps, seconds, version, commit, returns over 20 episodes of fresh seeds
+    """
+
+    policy: Policy
+    path: Path
+    record: dict[str, Any]
+
+
+def train(
+    algorithm: str,
+    env_id: str = defaults.ENVIRONMENT,
+    *,
+    steps: int = defaults.TRAINING_STEPS,
+    seed: int = 0,
+    out: str | Path | None = None,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> TrainingResult:
+    """Train a policy, or go on with the run that `out` holds, up to `steps` environment steps.
+
+    algorithm: plugin with options, e.g. "sac:learning_rate=1e-3"
+    out:       folder of the run; default runs/train/<algorithm>_<environment>_seed<seed>
+    Raises UsageError when `out` holds a run of another algorithm, environment, seed or options.
+    """
+    import torch
+
+    # One thread: the same seed gives the same weights whatever the number of cores.
+    torch.set_num_threads(1)
+    learner = plugins.create("algorithm", algorithm)
+    name, _ = plugins.parse(algorithm)
+    environments.make(env_id).close()
+    folder = files.make_folder(Path(out) if out else default_folder(name, env_id, seed))
+    session = TrainingSession(
+        steps=steps,
+        device=device,
+        folder=folder,
+        fingerprint={"algorithm": name, "env_id": env_id, "seed": seed, **options.as_dict(learner)},
+        evaluate=_curve_evaluator(env_id),
+        evaluation_every=min(10_000, max(steps // 10, 1)),
+        checkpoint_every=50_000,
+        progress=progress,
+    )
+    final = learner.train(Lab(env_id=env_id, seed=seed, training=session))
+    path = folder / FINAL_POLICY
+    policy = Policy.load(folder / BEST_POLICY) if (folder / BEST_POLICY).exists() else final
+    policy.save(path)
+    record = _record(algorithm, env_id, session, seed, policy)
+    files.write_text_atomic(folder / RECORD, json.dumps(record, indent=1) + "\n")
+    return TrainingResult(policy, path, record)
+
+
+def default_folder(algorithm: str, env_id: str, seed: int) -> Path:
+    """Where a training run goes when nobody says."""
+    return Path("runs") / "train" / f"{algorithm}_{env_id.replace('/', '-').replace(':', '-')}_seed{seed}"
+
+
+def command(algorithm: str, env_id: str, steps: int, seed: int) -> str:
+    """The command line that makes this policy again."""
+    words = ["compressrl", "train", "--algo", algorithm, "--env", env_id, "--steps", str(steps), "--seed", str(seed)]
+    return shlex.join(words)
+
+
+def _record(algorithm: str, env_id: str, session: TrainingSession, seed: int, policy: Policy) -> dict[str, Any]:
+    episodes = rollout.run_episodes(policy, lambda: environments.make(env_id), FINAL_SEEDS)
+    return {
+        "command": command(algorithm, env_id, session.steps, seed),
+        "algorithm": policy.algorithm,
+        "env_id": env_id,
+        "seed": seed,
+        "steps": session.steps,
+        "selected_at_step": session.best_step or session.steps,
+        "seconds": round(session.seconds, 1),
+        "device": session.device,
+        "return_mean": round(episodes.mean_return, 2),
+        "return_std": round(episodes.std_return, 2),
+        "episodes": len(FINAL_SEEDS),
+        "compressrl": compressrl.__version__,
+        "commit": _commit(),
+        "learning_curve": LEARNING_CURVE,
+    }
+
+
+def _curve_evaluator(env_id: str) -> Callable[[Policy], float]:
+    def make() -> Env:
+        return environments.make(env_id)
+
+    def evaluate(policy: Policy) -> float:
+        records: EpisodeRecords = rollout.run_episodes(policy, make, CURVE_SEEDS)
+        return records.mean_return
+
+    return evaluate
+
+
+def _commit() -> str:
+    """The commit of the checkout that this package runs from, "" for an installed one."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return ""
+    result = subprocess.run(
+        ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return result.stdout.strip()

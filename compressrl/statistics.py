@@ -1,0 +1,103 @@
+"""Retention and its uncertainty: paired bootstrap, interquartile mean, non-inferiority.
+
+Sources: Agarwal et al. 2021, "Deep RL at the edge of the statistical precipice" (arXiv 2108.13264), for the
+IQM and stratified bootstrap; Efron & Tibshirani 1993 for the bootstrap of a ratio of paired means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from compressrl.records import Retention
+
+Floats = NDArray[np.float64]
+RESAMPLES = 10_000
+CONFIDENCE = 0.95
+
+
+def iqm(values: Sequence[float] | Floats) -> float:
+    """Interquartile mean: the mean of the middle half, 25 % trimmed at each end (arXiv 2108.13264, §4.3)."""
+    return float(stats.trim_mean(np.asarray(values, dtype=np.float64), 0.25))
+
+
+def retention(
+    baseline: Sequence[Sequence[float]] | Floats,
+    compressed: Sequence[Sequence[float]] | Floats,
+    *,
+    random_return: float | None = None,
+    margin: float = 0.05,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Retention:
+    """Compressed over baseline return with its 95 % interval, from paired episodes.
+
+    baseline, compressed: (checkpoints, episodes) returns, or (episodes,) for one checkpoint; entry by entry
+        the same checkpoint and episode seed. Episodes are resampled in pairs within each checkpoint
+        (the strata), and the checkpoints themselves where there is more than one.
+    random_return: mean return of the random policy. It takes the place of zero return where the baseline's
+        own mean is not positive (Pendulum pays costs only), and gives `above_random` everywhere
+    margin: non-inferior means that the interval's lower end is above 1 - margin
+    Raises ValueError when the shapes differ or are empty.
+    """
+    pairs = _paired(baseline, compressed)
+    base, comp = pairs[..., 0], pairs[..., 1]
+    zero = 0.0 if base.mean() > 0 or random_return is None else random_return
+    means = _resampled_means(pairs, resamples, np.random.default_rng(seed))
+    value = _ratio(base, comp, zero)
+    # A resample in which the baseline fails altogether has no ratio; it counts as the worst possible.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.where(means[:, 0] > zero, (means[:, 1] - zero) / (means[:, 0] - zero), -np.inf)
+    interval = _interval(ratios) if value is not None else None
+    return Retention(
+        value=value,
+        ci95=interval,
+        margin=margin,
+        non_inferior=interval is not None and interval[0] > 1 - margin,
+        pairs=int(base.size),
+        zero_return=zero,
+        above_random=None if random_return is None else _ratio(base, comp, random_return),
+        probability_of_improvement=float((comp > base).mean() + 0.5 * (comp == base).mean()),
+        difference=float(comp.mean() - base.mean()),
+        difference_ci95=_interval(means[:, 1] - means[:, 0]),
+    )
+
+
+def mean_interval(values: Sequence[float] | Floats) -> tuple[float, float]:
+    """95 % t-interval of a mean; equal ends for a single value."""
+    array = np.asarray(values, dtype=np.float64)
+    if len(array) < 2:
+        return float(array.mean()), float(array.mean())
+    half = stats.t.ppf(0.5 + CONFIDENCE / 2, len(array) - 1) * array.std(ddof=1) / np.sqrt(len(array))
+    return float(array.mean() - half), float(array.mean() + half)
+
+
+def _paired(baseline: Any, compressed: Any) -> Floats:
+    base, comp = (np.atleast_2d(np.asarray(x, dtype=np.float64)) for x in (baseline, compressed))
+    if base.shape != comp.shape or base.size == 0:
+        raise ValueError(f"paired returns need one shape, not empty: {base.shape} and {comp.shape}")
+    return np.stack([base, comp], axis=-1)
+
+
+def _resampled_means(pairs: Floats, resamples: int, rng: np.random.Generator) -> Floats:
+    """(resamples, 2) means of baseline and compressed; pairs is (checkpoints, episodes, 2)."""
+    checkpoints, episodes, _ = pairs.shape
+    which = rng.integers(checkpoints, size=(resamples, checkpoints, 1))
+    episode = rng.integers(episodes, size=(resamples, checkpoints, episodes))
+    means: Floats = pairs[which, episode].mean(axis=(1, 2))
+    return means
+
+
+def _interval(samples: Floats) -> tuple[float, float]:
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(samples, [tail, 1 - tail], method="inverted_cdf")
+    return float(low), float(high)
+
+
+def _ratio(base: Floats, comp: Floats, zero: float) -> float | None:
+    """Ratio of means above `zero`; None where the baseline's mean is not above it."""
+    return float((comp.mean() - zero) / (base.mean() - zero)) if base.mean() > zero else None
