@@ -1,0 +1,395 @@
+"""What the on-policy algorithms share: actor and critic, the rollout loop, normalisation, resuming.
+
+An algorithm (ppo.py, trpo.py) adds how its policy learns from a batch. Shapes: T steps, N environments,
+B = T·N, D observation, A action.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from compressrl import layers, modules
+from compressrl.errors import PipelineError
+from compressrl.interfaces import Float32Array, PolicyFunction
+from compressrl.lab import Lab
+from compressrl.modules import Clip, Standardize
+from compressrl.options import Option
+from compressrl.policy import Policy
+from compressrl_algorithms.networks import HIDDEN_HELP, action_box, hidden_widths, mlp
+from compressrl_algorithms.normalization import CLIP, RewardScaler, RunningMoments
+from compressrl_algorithms.rollout_buffer import Batch, Rollout, generalized_advantages
+
+LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+
+
+def orthogonal(network: nn.Sequential, output_gain: float, generator: torch.Generator) -> nn.Sequential:
+    """Orthogonal weights, gain √2 in hidden layers, and zero biases (Andrychowicz et al. 2021, §3.2)."""
+    linears = [module for module in network if isinstance(module, nn.Linear)]
+    for layer in linears:
+        gain = output_gain if layer is linears[-1] else math.sqrt(2)
+        nn.init.orthogonal_(layer.weight, gain, generator=generator)
+        nn.init.zeros_(layer.bias)
+    return network
+
+
+class FlatParameters:
+    """Several parameters as one vector, of which they and their gradients become views.
+
+    An optimiser step, a gradient norm or a line-search candidate is then one tensor operation.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        self.parameters = [p for p in parameters if p.requires_grad]
+        self.vector = nn.Parameter(nn.utils.parameters_to_vector(self.parameters).detach().clone())
+        self.gradient = self.vector.grad = torch.zeros_like(self.vector)
+        sizes = [p.numel() for p in self.parameters]
+        parts = zip(torch.split(self.vector.data, sizes), torch.split(self.gradient, sizes), strict=True)
+        for parameter, (values, gradients) in zip(self.parameters, parts, strict=True):
+            parameter.data = values.view_as(parameter)
+            parameter.grad = gradients.view_as(parameter)
+
+    def adam(self, learning_rate: float) -> torch.optim.Adam:
+        return torch.optim.Adam([self.vector], lr=learning_rate, eps=1e-5, fused=True)
+
+
+class ActorCritic(nn.Module):
+    """Gaussian policy with state-independent log std, and value function, of standardised observations."""
+
+    def __init__(self, mean: nn.Module, log_std_A: torch.Tensor, value: nn.Module) -> None:
+        super().__init__()
+        self.mean = mean
+        self.log_std = nn.Parameter(log_std_A)
+        self.value = value
+
+    def policy_parameters(self) -> list[nn.Parameter]:
+        return [*self.mean.parameters(), self.log_std]
+
+    def log_prob(self, observations_BD: torch.Tensor, actions_BA: torch.Tensor) -> torch.Tensor:
+        """Log-density (B,) of the actions, as sampled."""
+        z_BA: torch.Tensor = (actions_BA - self.mean(observations_BD)) * torch.exp(-self.log_std)
+        return -0.5 * z_BA.square().sum(1) - self.log_std.sum() - LOG_SQRT_2PI * actions_BA.shape[1]
+
+    def values(self, observations_BD: torch.Tensor) -> torch.Tensor:
+        """State values (B,), in units of the scaled reward."""
+        values: torch.Tensor = self.value(observations_BD).squeeze(-1)
+        return values
+
+
+class PolicyLearner(ABC):
+    """How one algorithm improves the policy of an ActorCritic."""
+
+    @abstractmethod
+    def improve(self, batch: Batch, remaining: float, rng: np.random.Generator) -> dict[str, float]:
+        """Learn from one rollout; `remaining` is the share of the run still to come, in (0, 1].
+
+        Returns the scalars to log.
+        """
+
+    def state(self) -> dict[str, Any]:
+        """What `load` takes."""
+        return {}
+
+    def load(self, state: dict[str, Any]) -> None:  # noqa: B027 (nothing to load, as there is no state)
+        """Continue from this state."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnPolicy(ABC):
+    """Options and training of every on-policy algorithm; `name` and `learner` are the algorithm's own."""
+
+    num_envs: Annotated[int, Option("environments stepped in turn, with one forward pass", low=1)] = 1
+    n_steps: Annotated[int, Option("environment steps of one rollout, all environments together", low=2)] = (
+        2048
+    )
+    gamma: Annotated[float, Option("discount factor", low=0, high=1)] = 0.99
+    gae_lambda: Annotated[float, Option("lambda of generalised advantage estimation", low=0, high=1)] = 0.95
+    hidden: Annotated[str, Option(HIDDEN_HELP)] = "64x64"
+    value_learning_rate: Annotated[float, Option("Adam's step size for the value function", low=0)] = 1e-3
+    value_epochs: Annotated[int, Option("passes of the value function over a rollout", low=1)] = 10
+    value_batch_size: Annotated[int, Option("minibatch of the value function", low=1)] = 128
+    log_std: Annotated[float, Option("log std of the exploration noise at the beginning", low=-5, high=1)] = (
+        0.0
+    )
+    warm_log_std: Annotated[
+        float, Option("the same where a trained policy is the start", low=-5, high=1)
+    ] = -1.0
+    warm_up: Annotated[
+        int, Option("rollouts after such a start from which only the critic learns", low=0)
+    ] = 4
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What the user types."""
+
+    @abstractmethod
+    def learner(self, agent: ActorCritic) -> PolicyLearner: ...
+
+    def train(self, lab: Lab) -> Policy:
+        """Train for `lab.training.steps` environment steps, resuming where the session holds a checkpoint."""
+        return Training(self, lab).run()
+
+
+class Training:
+    """One run: agent, normalisers, environments and counters."""
+
+    def __init__(self, options: OnPolicy, lab: Lab) -> None:
+        self.options, self.lab, self.session = options, lab, lab.training
+        self.step = self.rollouts = 0
+        self.rng = np.random.default_rng(lab.seed)
+        env = lab.make_env()
+        self.box, self.D = action_box(env), env.observation_space.shape[0]  # type: ignore[index]
+        env.close()
+        self.observation_moments = RunningMoments((self.D,))
+        self.reward_scaler = RewardScaler(options.num_envs, options.gamma)
+        self._build(torch.Generator().manual_seed(lab.seed))
+
+    def _build(self, generator: torch.Generator) -> None:
+        options, A, hidden = self.options, self.box.shape[0], hidden_widths(self.options.hidden)
+        self.inputs: list[nn.Module] = []
+        if self.session.start is None:
+            # A small last layer: the first actions hardly depend on the observation.
+            mean = orthogonal(mlp([self.D, *hidden, A], generator, nn.Tanh), 0.01, generator)
+            log_std = torch.full((A,), options.log_std)
+        else:
+            self.inputs, mean = start_layers(self.session.start)
+            log_std = torch.full((A,), options.warm_log_std)
+        value = orthogonal(mlp([self.D, *hidden, 1], generator, nn.Tanh), 1.0, generator)
+        agent = ActorCritic(self.session.adapt_actor(mean), log_std, value)
+        self.agent = agent.to(self.session.device)
+        self.learner = options.learner(self.agent)
+        self.critic = ValueLearner(self.agent, options)
+
+    def run(self) -> Policy:
+        saved = self.session.resume()
+        if saved is not None:
+            self.load(saved)
+        workers = Workers(self.lab, self.options.num_envs, self.rng)
+        self._mark()
+        try:
+            while self.step < self.session.steps:
+                self._learn(self._collect(workers))
+                self._mark()
+                self.session.boundary(self.step, self.policy, self.state)
+        except KeyboardInterrupt:
+            self.load(self._consistent)  # an update may have been cut in the middle
+            self.session.save(self.step, self.policy, self.state)
+            raise
+        finally:
+            workers.close()
+        return self.policy()
+
+    def _mark(self) -> None:
+        """Remember this point between two rollouts as one that a run can go on from."""
+        self._consistent = copy.deepcopy(self.state())
+
+    def _collect(self, workers: Workers) -> Rollout:
+        rollout = Rollout(self._rollout_length(), self.options.num_envs, self.D, self.box.shape[0])
+        std = np.exp(self.agent.log_std.detach().cpu().numpy())
+        noise = std * self.rng.standard_normal(rollout.actions.shape, np.float32)
+        for ended in workers.collect(rollout, self._mean_action(), noise):
+            self.session.episode(self.step + ended.step, ended.episode_return, ended.length)
+        return rollout
+
+    def _rollout_length(self) -> int:
+        """Steps in each environment; the last rollout takes what is left instead of leaving a tiny one."""
+        N, remaining = self.options.num_envs, self.session.steps - self.step
+        total = self.options.n_steps if remaining >= 2 * self.options.n_steps else remaining
+        return -(-total // N)
+
+    def _mean_action(self) -> PolicyFunction:
+        """Numpy where the network is of known layers: three times faster than torch on a few rows."""
+        network = nn.Sequential(*self.inputs, self.agent.mean)
+        row = modules.from_module(network)
+        if row is not None:
+            return lambda observations: layers.forward(row, observations)
+
+        @torch.no_grad()
+        def forward(observations: Any) -> Any:
+            return network(torch.from_numpy(observations).to(self.session.device)).cpu().numpy()
+
+        return forward
+
+    def _learn(self, rollout: Rollout) -> None:
+        """Everything here sees the observations through the normaliser that acted."""
+        options, batch = self.options, self._batch(rollout)
+        remaining = 1 - self.step / self.session.steps
+        scalars: dict[str, float] = {}
+        if self.session.start is None or self.rollouts >= options.warm_up:
+            scalars |= self.learner.improve(batch, remaining, self.rng)
+        scalars |= self.critic.fit(batch, self.rng)
+        self.step += len(batch.returns)
+        self.rollouts += 1
+        self.session.scalars(self.step, scalars | {"train/std": self.agent.log_std.exp().mean().item()})
+        if self.session.start is None:
+            self.observation_moments.update(rollout.observations.reshape(-1, self.D))
+            self.inputs = self._standardize()
+
+    @torch.no_grad()
+    def _batch(self, rollout: Rollout) -> Batch:
+        options = self.options
+        self.reward_scaler.update(rollout.rewards, rollout.terminated | rollout.truncated)
+        observations = self._inputs(rollout.observations)
+        next_observations = self._inputs(rollout.next_observations)
+        shape = rollout.rewards.shape
+        values = self.agent.values(observations).cpu().numpy().reshape(shape)
+        advantages = generalized_advantages(
+            self.reward_scaler(rollout.rewards),
+            values,
+            self.agent.values(next_observations).cpu().numpy().reshape(shape),
+            rollout.terminated,
+            rollout.truncated,
+            options.gamma,
+            options.gae_lambda,
+        )
+        actions = self._tensor(rollout.actions.reshape(-1, self.box.shape[0]))
+        return Batch(
+            observations,
+            actions,
+            self.agent.log_prob(observations, actions),
+            self._tensor(advantages.ravel()),
+            self._tensor((advantages + values).ravel()),
+        )
+
+    def _inputs(self, observations_TND: Any) -> torch.Tensor:
+        observations_BD = self._tensor(observations_TND.reshape(-1, self.D))
+        standardized: torch.Tensor = nn.Sequential(*self.inputs).to(self.session.device)(observations_BD)
+        return standardized
+
+    def _tensor(self, array: Any) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.session.device)
+
+    def _standardize(self) -> list[nn.Module]:
+        mean, std = self.observation_moments.mean, self.observation_moments.std
+        return [Standardize(torch.from_numpy(mean).float(), torch.from_numpy(std).float(), CLIP)]
+
+    def policy(self) -> Policy:
+        """The deployed form: standardisation, mean network, clip to the action space; a copy on the CPU."""
+        clip = Clip(torch.from_numpy(self.box.low).float(), torch.from_numpy(self.box.high).float())
+        mean = self.agent.mean
+        network = nn.Sequential(*self.inputs, *(mean if isinstance(mean, nn.Sequential) else [mean]), clip)
+        fresh = Policy(self.lab.env_id, self.options.name, self.D, clip.low.numpy(), clip.high.numpy(), ())
+        step = (
+            f"{self.options.name}: {self.step} environment steps in {self.lab.env_id}, seed {self.lab.seed}"
+        )
+        return (self.session.start or fresh).with_network(copy.deepcopy(network).cpu().eval(), step)
+
+    def state(self) -> dict[str, Any]:
+        """What `load` takes: tensors, numbers, strings, and dicts and lists of them."""
+        return {
+            "step": self.step,
+            "rollouts": self.rollouts,
+            "agent": self.agent.state_dict(),
+            "learner": self.learner.state(),
+            "critic": self.critic.optimizer.state_dict(),
+            "observations": self.observation_moments.state(),
+            "rewards": self.reward_scaler.moments.state(),
+            "rng": self.rng.bit_generator.state,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.step, self.rollouts = state["step"], state["rollouts"]
+        self.agent.load_state_dict(state["agent"])
+        self.learner.load(state["learner"])
+        self.critic.optimizer.load_state_dict(state["critic"])
+        self.observation_moments.load(state["observations"])
+        self.reward_scaler.moments.load(state["rewards"])
+        self.rng.bit_generator.state = state["rng"]
+        if self.observation_moments.count:
+            self.inputs = self._standardize()
+
+
+class ValueLearner:
+    """Fits the value function to the returns of a rollout by minibatches of squared error."""
+
+    def __init__(self, agent: ActorCritic, options: OnPolicy) -> None:
+        self.agent, self.options = agent, options
+        self.optimizer = FlatParameters(agent.value.parameters()).adam(options.value_learning_rate)
+        self.gradient = self.optimizer.param_groups[0]["params"][0].grad
+
+    def fit(self, batch: Batch, rng: np.random.Generator) -> dict[str, float]:
+        for _ in range(self.options.value_epochs):
+            for rows in minibatches(len(batch.returns), self.options.value_batch_size, rng):
+                loss = (self.agent.values(batch.observations[rows]) - batch.returns[rows]).square().mean()
+                self.gradient.zero_()
+                loss.backward()  # type: ignore[no-untyped-call]
+                self.optimizer.step()
+        return {"train/value_loss": loss.item()}
+
+
+def minibatches(count: int, size: int, rng: np.random.Generator) -> Iterator[torch.Tensor]:
+    """A random partition of range(count) into even parts of `size` rows or a few more, never fewer."""
+    parts = max(1, count // size)
+    return iter(torch.from_numpy(rng.permutation(count)).tensor_split(parts))
+
+
+class Ended(NamedTuple):
+    """A training episode that ended `step` environment steps into a rollout."""
+
+    step: int
+    episode_return: float
+    length: int
+
+
+class Workers:
+    """N environments stepped in turn; each is reset as soon as its episode ends."""
+
+    def __init__(self, lab: Lab, count: int, rng: np.random.Generator) -> None:
+        # Seeds come from the run's own generator, so that a resumed run meets new episodes.
+        self.envs = [lab.make_env(int(seed)) for seed in rng.integers(2**31, size=count)]
+        self.observations = np.stack([env.reset()[0] for env in self.envs])
+        self.low, self.high = action_box(self.envs[0]).low, action_box(self.envs[0]).high
+        self.returns, self.lengths = np.zeros(count), np.zeros(count, int)
+
+    def collect(
+        self, rollout: Rollout, mean_action: PolicyFunction, noise_TNA: Float32Array
+    ) -> Iterator[Ended]:
+        """Fill the rollout, one forward pass a step; yields the episodes that end."""
+        for t, noise in enumerate(noise_TNA):
+            rollout.observations[t] = self.observations
+            rollout.actions[t] = actions = mean_action(self.observations) + noise
+            # Only the environment sees the clipped action: the density is that of the sampled one.
+            clipped = np.minimum(np.maximum(actions, self.low), self.high)
+            for n, env in enumerate(self.envs):
+                observation, reward, terminated, truncated, _ = env.step(clipped[n])
+                rollout.next_observations[t, n] = self.observations[n] = observation
+                rollout.rewards[t, n] = reward
+                rollout.terminated[t, n], rollout.truncated[t, n] = terminated, truncated
+                self.returns[n] += reward
+                self.lengths[n] += 1
+                if terminated or truncated:
+                    yield Ended((t + 1) * len(self.envs), float(self.returns[n]), int(self.lengths[n]))
+                    self.observations[n], _ = env.reset()
+                    self.returns[n], self.lengths[n] = 0.0, 0
+
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()
+
+
+def start_layers(start: Policy) -> tuple[list[nn.Module], nn.Sequential]:
+    """Split a policy into its fixed input layers (standardisation) and its mean network.
+
+    The actor keeps the standardisation that its weights were learnt with. Raises PipelineError where the
+    policy's network is not a sequence of layers.
+    """
+    network = start.network
+    if not isinstance(network, nn.Sequential):
+        raise PipelineError(
+            f"Training cannot start from this policy: its network is a {type(network).__name__}, not a "
+            "sequence of layers. Put the step that made it after the one that trains."
+        )
+    row = list(network)
+    while isinstance(row[-1], Clip):
+        row.pop()
+    first = next(i for i, layer in enumerate(row) if not isinstance(layer, Standardize))
+    return row[:first], nn.Sequential(*row[first:])
