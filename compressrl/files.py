@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from compressrl.errors import CompressrlError, UsageError
 
@@ -35,6 +37,10 @@ def write_bytes_atomic(path: Path, content: bytes) -> None:
 
 def write_text_atomic(path: Path, content: str) -> None:
     write_bytes_atomic(path, content.encode())
+
+
+def write_json_atomic(path: Path, value: Any) -> None:
+    write_text_atomic(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def make_folder(path: Path) -> Path:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
 from compressrl import files, plugins
 from compressrl.errors import PipelineError
 from compressrl.interfaces import Compressor
 from compressrl.lab import Lab
 from compressrl.policy import Policy
-
-if TYPE_CHECKING:
-    from compressrl.progress import Progress
+from compressrl.progress import Progress, silent
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ def compress(
     out: str | Path | None = None,
     env_id: str = "",
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Policy:
     """Compress a policy (a file or a Policy) by a pipeline and return it; `out` also writes the file.
 
@@ -69,19 +65,20 @@ def compress(
     target = Path(out) if out is not None else None
     if target is not None:
         files.make_folder(target.parent)
-    result = run(stages, loaded, lab_for(loaded, env_id or loaded.env_id, seed, progress))
+    result = run(stages, loaded, lab_for(loaded, env_id or loaded.env_id, "", seed, progress))
     if target is not None:
         result.save(target)
     return result
 
 
-def lab_for(policy: Policy, env_id: str, seed: int, progress: Progress | None = None) -> Lab:
-    """The Lab in which this policy is compressed; its algorithm is the plugin that learnt it, if installed."""
-    lab = Lab(env_id=env_id, seed=seed, baseline=policy)
-    if progress is not None:
-        lab.progress = progress
-    names = [e.entry.name for e in plugins.registry().entries("algorithm")]
-    if policy.algorithm in names:
-        lab.algorithm = plugins.create("algorithm", policy.algorithm)
+def lab_for(policy: Policy, env_id: str, algorithm: str, seed: int, progress: Progress = silent) -> Lab:
+    """The Lab in which this policy is compressed.
+
+    algorithm: plugin that trains it further, with options; "" takes the one that learnt it, if installed
+    """
+    lab = Lab(env_id=env_id, seed=seed, baseline=policy, progress=progress)
+    installed = [e.entry.name for e in plugins.registry().entries("algorithm")]
+    if algorithm or policy.algorithm in installed:
+        lab.algorithm = plugins.create("algorithm", algorithm or policy.algorithm)
     lab.check_fits(policy)
     return lab

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from statistics import fmean
 
 import numpy as np
 
@@ -13,10 +14,20 @@ from compressrl.records import EpisodeRecords
 MakeEnv = Callable[[], Env]
 
 
-def run_episodes(act: PolicyFunction, make_env: MakeEnv, seeds: Sequence[int]) -> EpisodeRecords:
+def _nobody(done: int, mean_return: float) -> None:
+    pass
+
+
+def run_episodes(
+    act: PolicyFunction,
+    make_env: MakeEnv,
+    seeds: Sequence[int],
+    on_episode: Callable[[int, float], None] = _nobody,
+) -> EpisodeRecords:
     """Run one episode for each seed, in order, in one environment.
 
     The environment is reset with the episode's seed, so that two policies meet the same initial states.
+    `on_episode` hears how many episodes are finished and their mean return so far.
     """
     env = make_env()
     returns, lengths, changes = [], [], []
@@ -26,6 +37,7 @@ def run_episodes(act: PolicyFunction, make_env: MakeEnv, seeds: Sequence[int]) -
             returns.append(episode_return)
             lengths.append(length)
             changes.append(change)
+            on_episode(len(returns), fmean(returns))
     finally:
         env.close()
     return EpisodeRecords(tuple(seeds), tuple(returns), tuple(lengths), tuple(changes))

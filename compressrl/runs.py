@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import subprocess
 from collections.abc import Callable
@@ -79,7 +78,7 @@ def train(
     policy = Policy.load(folder / BEST_POLICY) if (folder / BEST_POLICY).exists() else final
     policy.save(path)
     record = _record(algorithm, env_id, session, seed, policy)
-    files.write_text_atomic(folder / RECORD, json.dumps(record, indent=1) + "\n")
+    files.write_json_atomic(folder / RECORD, record)
     return TrainingResult(policy, path, record)
 
 

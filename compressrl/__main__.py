@@ -1,0 +1,5 @@
+"""`python -m compressrl`."""
+
+from compressrl.cli import main
+
+main()

@@ -1,0 +1,54 @@
+"""`compressrl evaluate`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compressrl import defaults
+from compressrl.cli import terminal
+
+
+@terminal.reported
+def evaluate(
+    compressor: Annotated[str, typer.Option(help="Pipeline: qat, or l2:ratio=0.5+ptsq.")],
+    algo: Annotated[str, typer.Option(help="Algorithm that learnt the policy: sac.")] = "",
+    env: Annotated[str, typer.Option(help=f"Gymnasium id; default: {defaults.ENVIRONMENT}, or the policy's own.")] = "",
+    policy: Annotated[Path | None, typer.Option(help="Policy file; default: the zoo's.")] = None,
+    runtime: Annotated[str, typer.Option(help="What executes both policies.")] = defaults.RUNTIME,
+    episodes: Annotated[int, typer.Option(min=1, help="Evaluation episodes a side.")] = defaults.EPISODES,
+    seed: Annotated[int, typer.Option(min=0, help="Everything random derives from it.")] = 0,
+    margin: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the return that may be lost.")] = 0.05,
+    train_steps: Annotated[
+        int, typer.Option(min=1, help="Steps of training where no policy is found.")
+    ] = defaults.TRAINING_STEPS,
+    out: Annotated[Path | None, typer.Option(help="Folder for report and policies; default: under runs/.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The report as one JSON object on stdout.")] = False,
+) -> None:
+    """Compress a trained policy and measure both versions side by side."""
+    from compressrl import evaluation
+    from compressrl.cli import report_table
+
+    folder = out or _default_folder(algo or (policy.stem if policy else ""), env, compressor)
+    try:
+        with terminal.TerminalProgress() as progress:
+            report = evaluation.evaluate(
+                algo, compressor, env, policy=policy or "", runtime=runtime, episodes=episodes, seed=seed,
+                margin=margin, train_steps=train_steps, out=folder, progress=progress,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        terminal.say(f"What is finished so far is in {folder}.")
+        raise
+    if as_json:
+        terminal.print_json(report.to_json())
+        return
+    report_table.show(report, folder)
+
+
+def _default_folder(subject: str, env: str, compressor: str) -> Path:
+    words = (subject or "policy", env or defaults.ENVIRONMENT, compressor)
+    safe = "_".join("".join(c if c.isalnum() or c in ".+=-" else "-" for c in word) for word in words)
+    return Path("runs") / "evaluate" / f"{time.strftime('%Y%m%d-%H%M%S')}_{safe}"

@@ -1,0 +1,113 @@
+"""The evaluation report as a table with a verdict in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from compressrl.cli import terminal
+from compressrl.records import Energy, EvaluationReport, Side
+
+
+def show(report: EvaluationReport, folder: Path, console: Console | None = None) -> None:
+    """Print the four metrics side by side, the retention with its interval, and what it means."""
+    console = console or terminal.console()
+    request = report.request
+    console.print(
+        f"\n[bold]{request.algorithm or 'policy'} on {request.env_id}, {request.compressor}[/bold]"
+        f"  ({request.episodes} episodes a side, runtime {request.runtime})",
+        soft_wrap=True,
+    )
+    console.print(_table(report))
+    for line in (retention_line(report), *notes(report)):
+        console.print(line, soft_wrap=True)
+    console.print(f"[bold]{verdict(report)}[/bold]", soft_wrap=True)
+    console.print(f"Report and policies: {folder}", soft_wrap=True)
+
+
+def verdict(report: EvaluationReport) -> str:
+    """The answer to "does the compressed policy still do its job?", in one sentence."""
+    kept, margin = report.retention, f"{report.retention.margin:.0%}"
+    if kept.value is None or kept.ci95 is None:
+        return "Verdict: the baseline does no better than random actions; retention means nothing here."
+    if kept.non_inferior:
+        return f"Verdict: deploy it. With 95 % confidence it loses less than {margin} of the return."
+    if kept.ci95[1] < 1 - kept.margin:
+        return f"Verdict: do not deploy it. It loses more than {margin} of the return."
+    return (
+        f"Verdict: open. {kept.pairs} episodes cannot tell whether it loses less than {margin} of the return; "
+        "try more --episodes."
+    )
+
+
+def retention_line(report: EvaluationReport) -> str:
+    kept = report.retention
+    if kept.value is None or kept.ci95 is None:
+        return "Retention: n/a"
+    low, high = kept.ci95
+    against = "" if kept.zero_return == 0 else f", counted from the random policy's {kept.zero_return:.0f}"
+    return f"Retention: {kept.value:.1%} of the return, 95 % interval {low:.1%} to {high:.1%}{against}"
+
+
+def notes(report: EvaluationReport) -> list[str]:
+    """Where a figure is not a plain measurement, or missing: why."""
+    energy, memory, latency = report.compressed.energy, report.compressed.memory, report.compressed.latency
+    lines = [f"Energy is {energy.kind}: {energy.reason}"] if energy.reason else []
+    lines += [f"Memory: {memory.reason}"] if memory.reason else []
+    lines += [f"Latency: {latency.reason}"] if latency.reason else []
+    return [f"[dim]{line}[/dim]" for line in lines]
+
+
+def _table(report: EvaluationReport) -> Table:
+    table = Table("", "baseline", "compressed", "change", header_style="bold")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    base, comp = report.baseline, report.compressed
+    table.add_row("return", _return(base), _return(comp), _change(base.episodes.mean_return, comp.episodes.mean_return))
+    table.add_row(
+        "model size",
+        _kib(base.model.size_bytes), _kib(comp.model.size_bytes),
+        _change(base.model.size_bytes, comp.model.size_bytes),
+    )  # fmt: skip
+    for name in ("library", "model", "runtime", "peak"):
+        before, after = getattr(base.memory, name), getattr(comp.memory, name)
+        table.add_row(f"memory: {name}", _kib(before), _kib(after), _change(before, after))
+    table.add_row(
+        "inference time (p50 / p99)", _latency(base), _latency(comp), _change(base.latency.p50_us, comp.latency.p50_us)
+    )
+    table.add_row(
+        "energy a decision", _energy(base.energy), _energy(comp.energy),
+        _change(base.energy.joules_per_decision, comp.energy.joules_per_decision, comp.energy.below_resolution),
+    )  # fmt: skip
+    return table
+
+
+def _return(side: Side) -> str:
+    return f"{side.episodes.mean_return:,.0f} ± {side.episodes.std_return:,.0f}"
+
+
+def _latency(side: Side) -> str:
+    p50, p99 = side.latency.p50_us, side.latency.p99_us
+    return "n/a" if p50 is None or p99 is None else f"{p50:.1f} / {p99:.1f} µs"
+
+
+def _energy(energy: Energy) -> str:
+    if energy.joules_per_decision is None:
+        return "n/a"
+    return f"{energy.joules_per_decision * 1e6:,.0f} µJ ({energy.kind})"
+
+
+def _kib(size: int | None) -> str:
+    if size is None:
+        return "n/a"
+    return f"{size / 1024:,.1f} KiB" if size < 1 << 20 else f"{size / (1 << 20):,.1f} MiB"
+
+
+def _change(before: float | None, after: float | None, below_resolution: bool | None = None) -> str:
+    if below_resolution:
+        return "below resolution"
+    if before is None or after is None or before <= 0:
+        return ""
+    return f"x {after / before:.2f}"

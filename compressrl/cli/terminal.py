@@ -1,0 +1,112 @@
+"""What all commands share: errors in the user's words, progress on stderr, JSON on stdout."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, ParamSpec
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from compressrl.errors import CompressrlError
+
+P = ParamSpec("P")
+debug = False
+INTERRUPTED = 1
+
+
+def console(stderr: bool = False) -> Console:
+    """A console on the stream as it is now (tests replace the streams)."""
+    return Console(stderr=stderr, highlight=False)
+
+
+def say(text: str) -> None:
+    """A line for the person at the terminal, on stderr."""
+    print(text, file=sys.stderr)  # noqa: T201
+
+
+def reported(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn what a user can cause into one or two lines on stderr and the exit code of DESIGN: 1 or 2."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except CompressrlError as error:
+            if debug:
+                raise
+            say(f"error: {error}")
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            if debug:
+                raise
+            say("Interrupted.")
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            raise typer.Exit(INTERRUPTED) from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if debug:
+                raise
+            say(f"unexpected error: {type(error).__name__}: {error}\nRun it again with --debug to see where.")
+            raise typer.Exit(1) from None
+
+    return run
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on stdout, nothing else there."""
+    print(json.dumps(value, indent=1, allow_nan=False))  # noqa: T201
+
+
+class TerminalProgress:
+    """Progress on stderr: bars on a terminal, a plain line every ten per cent elsewhere."""
+
+    def __init__(self) -> None:
+        self._console = console(stderr=True)
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._shown: dict[str, int] = {}
+        self._started = time.monotonic()
+
+    def __enter__(self) -> TerminalProgress:
+        if self._console.is_terminal:
+            self._bars = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=self._console,
+            )
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def __call__(self, task: str, done: float, total: float, note: str = "") -> None:
+        if self._bars is None:
+            self._print_line(task, done, total, note)
+            return
+        if task not in self._tasks:
+            self._tasks[task] = self._bars.add_task(task, total=total, note=note)
+        self._bars.update(self._tasks[task], completed=done, total=total, note=note)
+
+    def _print_line(self, task: str, done: float, total: float, note: str) -> None:
+        tenth = int(10 * done / total) if total else 10
+        if self._shown.get(task) != tenth:
+            self._shown[task] = tenth
+            elapsed = time.monotonic() - self._started
+            say(f"[{elapsed:6.0f} s] {task}: {done:.0f}/{total:.0f} {note}".rstrip())

@@ -1,0 +1,91 @@
+"""Making the zoo: train the cells that are missing, two at a time, and take finished runs in.
+
+    python -m compressrl_zoo.campaign train     # hours; interrupted, the same command goes on
+    python -m compressrl_zoo.campaign collect   # finished runs -> this package
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compressrl import files, runs
+from compressrl.training import LEARNING_CURVE
+from compressrl_zoo.zoo import HERE, read_index
+
+RUNS = Path("runs") / "zoo"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One policy to train."""
+
+    algorithm: str
+    env_id: str
+    steps: int
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.algorithm}_{self.env_id}_seed{self.seed}"
+
+
+# The longest first, so that two at a time end together.
+CELLS = (
+    Cell("sac", "HalfCheetah-v5", 300_000),
+    Cell("sac", "Hopper-v5", 300_000),
+    Cell("td3", "HalfCheetah-v5", 300_000),
+    Cell("ddpg", "HalfCheetah-v5", 300_000),
+    Cell("trpo", "HalfCheetah-v5", 1_000_000),
+    Cell("ppo", "HalfCheetah-v5", 1_000_000),
+)
+
+
+def train(cells: tuple[Cell, ...] = CELLS, at_once: int = 2) -> None:
+    """Run `compressrl train` for each cell that has no finished run, each in a process of its own."""
+    with ThreadPoolExecutor(at_once) as pool:
+        list(pool.map(_train, cells))
+
+
+def _train(cell: Cell) -> None:
+    folder = RUNS / cell.name
+    if (folder / runs.RECORD).exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    arguments = ["--algo", cell.algorithm, "--env", cell.env_id, "--steps", str(cell.steps)]
+    arguments += ["--seed", str(cell.seed), "--out", str(folder)]
+    with (folder / "train.log").open("a") as log:
+        subprocess.run([sys.executable, "-m", "compressrl", "train", *arguments], stderr=log, stdout=log, check=False)
+
+
+def collect() -> list[str]:
+    """Copy finished runs into the package and rewrite its index; returns the names taken in."""
+    index = {record["path"]: record for record in read_index()}
+    taken = []
+    for path in sorted(RUNS.glob(f"*/{runs.RECORD}")):
+        record: dict[str, Any] = json.loads(path.read_text())
+        name = path.parent.name
+        (HERE / "policies").mkdir(exist_ok=True)
+        shutil.copy(path.parent / runs.FINAL_POLICY, HERE / "policies" / f"{name}.policy")
+        shutil.copy(path.parent / LEARNING_CURVE, HERE / "policies" / f"{name}.csv")
+        paths = {"path": f"policies/{name}.policy", "learning_curve": f"policies/{name}.csv"}
+        index[paths["path"]] = {**record, **paths}
+        taken.append(name)
+    files.write_json_atomic(HERE / "index.json", sorted(index.values(), key=lambda r: str(r["path"])))
+    return taken
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["train"]:
+            train()
+        case ["collect"]:
+            print("\n".join(collect()))  # noqa: T201
+        case _:
+            sys.exit(__doc__)
