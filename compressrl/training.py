@@ -70,6 +70,7 @@ class TrainingSession:
     best_step: int = 0
     _last_evaluation: int = 0
     _last_checkpoint: int = 0
+    _last_progress: int = 0
     _tensorboard: Any = None
 
     @property
@@ -132,7 +133,8 @@ class TrainingSession:
         if self.folder and (ends or step - self._last_checkpoint >= self.checkpoint_every):
             self._last_checkpoint = step
             self.save(step, policy, state)
-        if step % 100 == 0 or ends:
+        if ends or step - self._last_progress >= 100:
+            self._last_progress = step
             self.progress("training", step, self.steps, self._note())
 
     def save(self, step: int, policy: Callable[[], Policy], state: Callable[[], dict[str, Any]]) -> None:
