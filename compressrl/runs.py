@@ -59,6 +59,7 @@ def train(
 
     # One thread: the same seed gives the same weights whatever the number of cores.
     torch.set_num_threads(1)
+    commit = _commit()  # now: the checkout may move on while this process trains
     learner = plugins.create("algorithm", algorithm)
     name, _ = plugins.parse(algorithm)
     environments.make(env_id).close()
@@ -77,7 +78,7 @@ def train(
     path = folder / FINAL_POLICY
     policy = Policy.load(folder / BEST_POLICY) if (folder / BEST_POLICY).exists() else final
     policy.save(path)
-    record = _record(algorithm, env_id, session, seed, policy)
+    record = _record(algorithm, env_id, session, seed, policy) | {"commit": commit}
     files.write_json_atomic(folder / RECORD, record)
     return TrainingResult(policy, path, record)
 
@@ -108,7 +109,6 @@ def _record(algorithm: str, env_id: str, session: TrainingSession, seed: int, po
         "return_std": round(episodes.std_return, 2),
         "episodes": len(FINAL_SEEDS),
         "compressrl": compressrl.__version__,
-        "commit": _commit(),
         "learning_curve": LEARNING_CURVE,
     }
 

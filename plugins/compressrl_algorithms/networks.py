@@ -7,10 +7,10 @@ A action, N critics.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from math import sqrt
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from gymnasium import spaces
@@ -21,6 +21,8 @@ from compressrl.errors import OptionError, PipelineError
 from compressrl.modules import Clip, Rescale
 from compressrl.policy import Policy
 
+BF16_HARDWARE = torch.cpu._is_avx512_bf16_supported()
+BF16_FROM=128
 HIDDEN_HELP = "widths of the hidden layers, e.g. 256x256"
 
 
@@ -37,7 +39,7 @@ def hidden_widths(hidden: str) -> list[int]:
 
 def linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
     """nn.Linear with torch's usual initialisation, U(±1/√inputs), drawn from `generator` (a CPU one)."""
-    layer = cast(nn.Linear, nn.utils.skip_init(nn.Linear, inputs, outputs))
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call]
     bound = 1 / sqrt(inputs)
     with torch.no_grad():
         layer.weight.uniform_(-bound, bound, generator=generator)
@@ -60,6 +62,7 @@ class Critics(nn.Module):
 
     def __init__(self, sizes: Sequence[int], count: int, generator: torch.Generator) -> None:
         super().__init__()
+        self.count = count
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
         for inputs, outputs in pairwise([*sizes, 1]):
@@ -68,25 +71,59 @@ class Critics(nn.Module):
             self.weights.append(nn.Parameter(weight.uniform_(-bound, bound, generator=generator)))
             self.biases.append(nn.Parameter(bias.uniform_(-bound, bound, generator=generator)))
 
-    def forward(self, observation_BD: torch.Tensor, action_BA: torch.Tensor) -> torch.Tensor:
-        """Values (N, B)."""
-        x = torch.cat([observation_BD, action_BA], dim=1).expand(len(self.weights[0]), -1, -1)
-        last = len(self.weights) - 1
-        for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = torch.baddbmm(bias, x, weight)
-            if index < last:
-                x = x.relu()
-        return x.squeeze(2)
+    def forward(
+        self, observation_BD: torch.Tensor, action_BA: torch.Tensor, count: int | None = None
+    ) -> torch.Tensor:
+        """Values (N, B) of all critics, or of the first `count` only."""
+        x = torch.cat([observation_BD, action_BA], dim=1).expand(count or self.count, -1, -1)
+        *hidden, (value_weight, value_bias) = self._layers(count)
+        for weight, bias in hidden:
+            x = (product(x, weight) + bias).relu()
+        # A product with one column is three times faster as a sum.
+        return (x * value_weight.transpose(1, 2)).sum(dim=2) + value_bias.squeeze(2)
+
+    def _layers(self, count: int | None) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        pairs = list(zip(self.weights, self.biases, strict=True))
+        # Whole parameters are not sliced: the gradient of a slice is a copy.
+        return pairs if count in (None, self.count) else [(w[:count], b[:count]) for w, b in pairs]
 
 
-def frozen_copy(network: nn.Module) -> nn.Module:
+def product(x_NBI: torch.Tensor, weight_NIO: torch.Tensor) -> torch.Tensor:
+    """Batched product (N, B, O); a square one in bfloat16 where the CPU multiplies it in hardware."""
+    if x_NBI.shape[2] < BF16_FROM or not BF16_HARDWARE or x_NBI.is_cuda:
+        return torch.bmm(x_NBI, weight_NIO)
+    return torch.bmm(x_NBI.bfloat16(), weight_NIO.bfloat16()).float()
+
+
+def adam(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Adam:
+    """Adam in its fused form: one kernel for all parameters."""
+    return torch.optim.Adam(parameters, lr=lr, fused=True)
+
+
+def descend(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """One step on the optimiser's own parameters; no gradient is computed for any other."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+        parameter.grad = gradient
+    optimizer.step()
+
+
+def gaussian_like(action_BA: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Standard normal noise of the same shape and device."""
+    return torch.randn(action_BA.shape, generator=generator, device=action_BA.device)
+
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def frozen_copy(network: Network) -> Network:
     """A target network: same weights, eval mode, no gradients."""
     return copy.deepcopy(network).eval().requires_grad_(False)
 
 
 @torch.no_grad()
 def polyak(target: nn.Module, source: nn.Module, tau: float) -> None:
-    """target ← (1 - tau) target + tau source; buffers (ranges of a fake quantizer) are copied."""
+    """Move target to (1 - tau) target + tau source; buffers (ranges of a fake quantizer) are copied."""
     torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), tau)
     for theirs, ours in zip(target.buffers(), source.buffers(), strict=True):
         theirs.copy_(ours)
@@ -111,8 +148,8 @@ def start_layers(start: Policy) -> list[nn.Module]:
     network = start.network
     if not isinstance(network, nn.Sequential):
         raise PipelineError(
-            f"Training cannot start from this policy: its network is a {type(network).__name__}, not a sequence "
-            "of layers. Put the step that made it after the one that trains."
+            f"Training cannot start from this policy: its network is a {type(network).__name__}, not a "
+            "sequence of layers. Put the step that made it after the one that trains."
         )
     layers = list(network)
     while isinstance(layers[-1], Rescale | Clip | nn.Tanh):

@@ -1,0 +1,97 @@
+"""Deep Deterministic Policy Gradient (Lillicrap et al. 2015, arXiv 1509.02971, "DDPG" below).
+
+With the settings of "Our DDPG" in the TD3 paper (arXiv 1802.09477, appendix): Gaussian exploration noise and
+larger networks and batches, which learn far better than the original ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+
+from compressrl.options import Option
+from compressrl_algorithms import networks
+from compressrl_algorithms.off_policy import Learner, OffPolicyAlgorithm, Setup
+from compressrl_algorithms.replay_buffer import Batch
+
+
+@dataclass(frozen=True)
+class DDPG(OffPolicyAlgorithm):
+    """Deep Deterministic Policy Gradient."""
+
+    actor_lr: Annotated[float, Option("Adam's step for the actor", low=0)] = 1e-3
+    critic_lr: Annotated[float, Option("Adam's step for the critic", low=0)] = 1e-3
+    exploration_noise: Annotated[float, Option("std of the noise on actions in (-1, 1)", low=0)] = 0.1
+
+    name: ClassVar[str] = "ddpg"
+    critics: ClassVar[int] = 1
+
+    def learner(self, setup: Setup) -> DDPGLearner:
+        return DDPGLearner(self, setup)
+
+
+class DDPGLearner(Learner):
+    """Networks and updates of DDPG."""
+
+    def __init__(self, options: DDPG, setup: Setup) -> None:
+        super().__init__()
+        self.options: DDPG = options
+        sizes = [setup.observation_size + setup.action_size, *networks.hidden_widths(options.hidden)]
+        self.actor = setup.actor
+        self.critics = networks.Critics(sizes, options.critics, setup.generator)
+        self.target_actor = networks.frozen_copy(self.actor)
+        self.target_critics = networks.frozen_copy(self.critics)
+        self.optimizers = {
+            "actor": networks.adam(self.actor.parameters(), options.actor_lr),
+            "critics": networks.adam(self.critics.parameters(), options.critic_lr),
+        }
+
+    def explore(self, observation_BD: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        action_BA = self.actor(observation_BD).tanh()
+        noise_BA = self.options.exploration_noise * networks.gaussian_like(action_BA, generator)
+        return (action_BA + noise_BA).clamp(-1, 1)
+
+    def update(
+        self, batch: Batch, generator: torch.Generator, *, hold_actor: bool = False
+    ) -> Mapping[str, torch.Tensor]:
+        values = {"critic_loss": self.update_critics(batch, generator)}
+        if not hold_actor:
+            values["actor_loss"] = self.update_actor(batch.observation)
+        self.update_targets()
+        return values
+
+    def bellman_target(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+        """What the critics learn (B,): DDPG algorithm 1, y = r + γ Q'(s', μ'(s'))."""
+        with torch.no_grad():
+            action_BA = self.target_action(batch.next_observation, generator)
+            value_B = self.target_critics(batch.next_observation, action_BA).amin(dim=0)
+        target: torch.Tensor = batch.reward + self.options.gamma * batch.not_terminated * value_B
+        return target
+
+    def target_action(self, observation_BD: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """The target actor's action (B, A), at which the next state is valued."""
+        action_BA: torch.Tensor = self.target_actor(observation_BD).tanh()
+        return action_BA
+
+    def update_critics(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+        """Regression on the Bellman target."""
+        target_B = self.bellman_target(batch, generator)
+        values_NB = self.critics(batch.observation, batch.action)
+        loss = (values_NB - target_B).square().mean(dim=1).sum()
+        networks.descend(loss, self.optimizers["critics"])
+        return loss.detach()
+
+    def update_actor(self, observation_BD: torch.Tensor) -> torch.Tensor:
+        """Deterministic policy gradient (DDPG eq. 6) through the first critic."""
+        action_BA = self.actor(observation_BD).tanh()
+        loss = -self.critics(observation_BD, action_BA, count=1).mean()
+        networks.descend(loss, self.optimizers["actor"])
+        return loss.detach()
+
+    def update_targets(self) -> None:
+        """Targets follow slowly."""
+        networks.polyak(self.target_actor, self.actor, self.options.tau)
+        networks.polyak(self.target_critics, self.critics, self.options.tau)

@@ -1,0 +1,224 @@
+"""What SAC, TD3 and DDPG share: interaction with the environment, replay, warm start, checkpoints.
+
+An algorithm adds its `Learner`: the networks, the exploration and the update equations.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from compressrl import layers
+from compressrl.environments import Env
+from compressrl.interfaces import Float32Array
+from compressrl.lab import Lab
+from compressrl.options import Option
+from compressrl.policy import Policy
+from compressrl.training import TrainingSession
+from compressrl_algorithms import networks
+from compressrl_algorithms.replay_buffer import Batch, ReplayBuffer
+
+LOG_EVERY_UPDATES = 1000
+
+
+class Learner(nn.Module, ABC):
+    """Networks and update equations of one off-policy algorithm.
+
+    actor:      observation to the pre-tanh mean, a row of layers; it is what is deployed
+    optimizers: by name, for the checkpoint
+    Everything else that must survive a checkpoint is a parameter or buffer of this module.
+    """
+
+    actor: nn.Sequential
+    optimizers: dict[str, torch.optim.Optimizer]
+
+    @abstractmethod
+    def explore(self, observation_BD: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Actions (B, A) in (-1, 1) to try out."""
+
+    @abstractmethod
+    def update(
+        self, batch: Batch, generator: torch.Generator, *, hold_actor: bool = False
+    ) -> Mapping[str, torch.Tensor]:
+        """One gradient step on every network that is due; returns losses and the like, scalars.
+
+        hold_actor: update the critics only
+        """
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a learner is built from."""
+
+    actor: nn.Sequential
+    observation_size: int
+    action_size: int
+    warm: bool  # the actor comes from a trained policy
+    generator: torch.Generator  # for initial weights, on the CPU
+
+
+@dataclass(frozen=True)
+class OffPolicyAlgorithm(ABC):
+    """Options and training loop of the off-policy algorithms: one update for each environment step."""
+
+    hidden: Annotated[str, Option(networks.HIDDEN_HELP)] = "256x256"
+    batch_size: Annotated[int, Option("transitions in one update", low=1)] = 256
+    gamma: Annotated[float, Option("discount", low=0, high=1)] = 0.99
+    tau: Annotated[float, Option("step of the target networks towards the learnt ones", low=0, high=1)] = (
+        0.005
+    )
+    buffer_size: Annotated[int, Option("transitions that the replay memory keeps", low=1)] = 1_000_000
+    learning_starts: Annotated[int, Option("steps of random actions before the first update", low=1)] = 10_000
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def learner(self, setup: Setup) -> Learner:
+        """The algorithm proper."""
+
+    def train(self, lab: Lab) -> Policy:
+        """Train for `lab.training.steps` environment steps; see `compressrl.interfaces.Algorithm`."""
+        env = lab.make_env()
+        try:
+            return _Run(self, lab, env).train()
+        finally:
+            env.close()
+
+
+class _Run:
+    """One training run: environment, learner, replay memory and counters."""
+
+    def __init__(self, algorithm: OffPolicyAlgorithm, lab: Lab, env: Env) -> None:
+        self.algorithm, self.lab, self.session, self.env = algorithm, lab, lab.training, env
+        self.template = untrained(algorithm.name, lab, env)
+        self.rescale = networks.action_rescale(networks.action_box(env))
+        self.to_units = layers.Rescale(self.rescale.scale.numpy(), self.rescale.offset.numpy())
+        weights = torch.Generator().manual_seed(lab.seed)
+        actor = build_actor(self.template, self.session, networks.hidden_widths(algorithm.hidden), weights)
+        warm = self.session.start is not None
+        setup = Setup(actor, self.template.observation_size, self.template.action_size, warm, weights)
+        self.learner = algorithm.learner(setup).to(self.session.device)
+        self.generator = torch.Generator(self.session.device).manual_seed(lab.seed)
+        self.replay = ReplayBuffer(
+            min(algorithm.buffer_size, self.session.steps), setup.observation_size, setup.action_size,
+            self.session.device,
+        )  # fmt: skip
+        self.step = self.updates = 0
+        self.random_steps = self.learning_starts = algorithm.learning_starts
+        self.actor_starts = 0
+        if warm:
+            # A good actor must not be led astray by critics that know nothing yet: it collects the first
+            # experience itself, then the critics learn alone for as long.
+            self.random_steps = 0
+            self.learning_starts = min(algorithm.learning_starts, self.session.steps // 10)
+            self.actor_starts = 2 * self.learning_starts
+
+    def train(self) -> Policy:
+        """Act, remember, update, report; a run that is interrupted is saved first."""
+        saved = self.session.resume()
+        if saved is not None:
+            self._restore(saved)
+        try:
+            self._loop()
+        except KeyboardInterrupt:
+            self.session.save(self.step, self.policy, self.state)
+            raise
+        return self.policy()
+
+    def _loop(self) -> None:
+        observation, episode_return, length = self._reset(), 0.0, 0
+        while self.step < self.session.steps:
+            action = self._act(observation)
+            successor, reward, terminated, truncated, _ = self.env.step(self.to_units(action))
+            # A time limit ends the episode, not the task: only `terminated` stops the bootstrap.
+            self.replay.add(observation, action, float(reward), terminated, successor)
+            observation = successor
+            self.step, length, episode_return = self.step + 1, length + 1, episode_return + float(reward)
+            if terminated or truncated:
+                self.session.episode(self.step, episode_return, length)
+                observation, episode_return, length = self._reset(), 0.0, 0
+            if self.step > self.learning_starts:
+                self._update()
+            self.session.boundary(self.step, self.policy, self.state)
+
+    def _reset(self) -> Float32Array:
+        # A seed of its own for each episode, so that a resumed run needs no state of the environment.
+        seed = np.random.SeedSequence([self.lab.seed, self.step]).generate_state(1)[0] >> 1
+        observation, _ = self.env.reset(seed=int(seed))
+        return observation
+
+    @torch.no_grad()
+    def _act(self, observation: Float32Array) -> Float32Array:
+        """The action to try out, (A,) in (-1, 1)."""
+        if self.step < self.random_steps:
+            size, device = self.template.action_size, self.session.device
+            return (torch.rand(size, generator=self.generator, device=device) * 2 - 1).cpu().numpy()
+        observation_1D = torch.from_numpy(observation).to(self.session.device).unsqueeze(0)
+        # Eval mode: the ranges that a fake quantizer tracks come from batches, not from single states.
+        self.learner.eval()
+        return self.learner.explore(observation_1D, self.generator)[0].cpu().numpy()
+
+    def _update(self) -> None:
+        self.learner.train()
+        batch = self.replay.sample(self.algorithm.batch_size, self.generator)
+        hold_actor = self.step <= self.actor_starts
+        values = self.learner.update(batch, self.generator, hold_actor=hold_actor)
+        self.updates += 1
+        if self.updates % LOG_EVERY_UPDATES == 0:
+            self.session.scalars(self.step, {f"train/{name}": float(value) for name, value in values.items()})
+
+    def policy(self) -> Policy:
+        """The deterministic policy as it stands."""
+        origin = "trained further" if self.session.start else "trained"
+        step = f"{self.algorithm.name}: {origin} for {self.step} steps, seed {self.lab.seed}"
+        return self.template.with_network(networks.squashed(self.learner.actor, self.rescale), step)
+
+    def state(self) -> dict[str, Any]:
+        """Everything but the episode under way: a resumed run begins a new one."""
+        return {
+            "step": self.step,
+            "updates": self.updates,
+            "networks": self.learner.state_dict(),
+            "optimizers": {name: each.state_dict() for name, each in self.learner.optimizers.items()},
+            "generator": self.generator.get_state(),
+            "replay": self.replay.state(),
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.step, self.updates = state["step"], state["updates"]
+        self.learner.load_state_dict(state["networks"])
+        for name, optimizer in self.learner.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        self.generator.set_state(state["generator"].cpu())
+        self.replay.restore(state["replay"])
+
+
+def untrained(name: str, lab: Lab, env: Env) -> Policy:
+    """A policy without a network: what `with_network` completes; it continues the provenance of the start."""
+    box, start = networks.action_box(env), lab.training.start
+    return Policy(
+        env_id=lab.env_id,
+        algorithm=name,
+        observation_size=int(np.prod(env.observation_space.shape or ())),
+        action_low=box.low.astype(np.float32),
+        action_high=box.high.astype(np.float32),
+        provenance=start.provenance if start else (),
+    )
+
+
+def build_actor(
+    template: Policy, session: TrainingSession, hidden: Sequence[int], generator: torch.Generator
+) -> nn.Sequential:
+    """The network from observation to pre-tanh mean: fresh, or the start policy's own; then adapted."""
+    if session.start is None:
+        sizes = [template.observation_size, *hidden, template.action_size]
+        actor: nn.Module = networks.mlp(sizes, generator)
+    else:
+        actor = nn.Sequential(*networks.start_layers(session.start))
+    return cast(nn.Sequential, session.adapt_actor(actor))

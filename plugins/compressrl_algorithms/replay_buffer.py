@@ -1,0 +1,69 @@
+"""Replay memory: one row of one contiguous float32 table for each transition."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from compressrl.interfaces import Float32Array
+
+
+class Batch(NamedTuple):
+    """Transitions, (B, size) each; the action is in (-1, 1), before it is rescaled to the environment's units."""
+
+    observation: torch.Tensor
+    action: torch.Tensor
+    reward: torch.Tensor  # (B,)
+    not_terminated: torch.Tensor  # (B,) 0 where the successor is terminal; 1 at a mere time limit
+    next_observation: torch.Tensor
+
+
+class ReplayBuffer:
+    """The last `capacity` transitions, sampled uniformly with replacement.
+
+    The table is not initialised: the operating system gives it memory as rows are written.
+    """
+
+    def __init__(self, capacity: int, observation_size: int, action_size: int, device: str = "cpu") -> None:
+        self.capacity = capacity
+        self._widths = [observation_size, action_size, 1, 1, observation_size]
+        self._rows = torch.empty(capacity, sum(self._widths), device=device)
+        self._row = np.empty(sum(self._widths), dtype=np.float32)
+        self._inserted = 0
+
+    def __len__(self) -> int:
+        return min(self._inserted, self.capacity)
+
+    def add(
+        self,
+        observation: Float32Array,
+        action: Float32Array,
+        reward: float,
+        terminated: bool,
+        next_observation: Float32Array,
+    ) -> None:
+        """Insert one transition over the oldest one."""
+        np.concatenate([observation, action, [reward, not terminated], next_observation], out=self._row)
+        self._rows[self._inserted % self.capacity] = torch.from_numpy(self._row)
+        self._inserted += 1
+
+    def sample(self, count: int, generator: torch.Generator) -> Batch:
+        """Draw `count` transitions."""
+        index = torch.randint(len(self), (count,), generator=generator, device=self._rows.device)
+        observation, action, reward, not_terminated, next_observation = self._rows.index_select(
+            0, index
+        ).split(self._widths, dim=1)
+        return Batch(observation, action, reward.squeeze(1), not_terminated.squeeze(1), next_observation)
+
+    def state(self) -> dict[str, Any]:
+        """The filled rows only."""
+        # Through numpy, because torch.save would write the whole storage of a slice.
+        return {"rows": torch.from_numpy(self._rows[: len(self)].cpu().numpy()), "inserted": self._inserted}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Inverse of `state`; the capacity may have grown since, as long as no row had been overwritten."""
+        rows = state["rows"]
+        self._rows[: len(rows)] = rows
+        self._inserted = state["inserted"]

@@ -1,0 +1,139 @@
+"""Soft Actor-Critic (Haarnoja et al. 2018, arXiv 1812.05905, "SAC" below) with a learnt temperature.
+
+Maximises return + α · entropy. Two critics against overestimation, a tanh-squashed Gaussian actor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, NamedTuple, cast
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from compressrl.options import Option
+from compressrl_algorithms import networks
+from compressrl_algorithms.off_policy import Learner, OffPolicyAlgorithm, Setup
+from compressrl_algorithms.replay_buffer import Batch
+
+LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
+# Where a trained actor's exploration and temperature usually end, for one that is trained further.
+WARM_LOG_STD, WARM_TEMPERATURE = -2.0, 0.1
+
+
+class Sample(NamedTuple):
+    """Actions (B, A) in (-1, 1) and their log-density (B,)."""
+
+    action: torch.Tensor
+    log_prob: torch.Tensor
+
+
+def squash(pre_tanh_BA: torch.Tensor, loc_BA: torch.Tensor, log_std_BA: torch.Tensor) -> Sample:
+    """Action tanh(u) and its log-density, u ~ N(loc, std): SAC eq. 26 (appendix C).
+
+    log(1 - tanh²u) is written as 2 (log 2 - u - softplus(-2u)), which stays finite where tanh(u) rounds to ±1.
+    """
+    u, standardized = pre_tanh_BA, (pre_tanh_BA - loc_BA) * (-log_std_BA).exp()
+    gaussian = -0.5 * standardized.square() - log_std_BA - 0.5 * math.log(2 * math.pi)
+    log_slope = 2 * (math.log(2) - u - functional.softplus(-2 * u))
+    return Sample(u.tanh(), (gaussian - log_slope).sum(dim=1))
+
+
+class SACLearner(Learner):
+    """Networks and updates of SAC."""
+
+    def __init__(self, options: SAC, setup: Setup) -> None:
+        super().__init__()
+        self.options = options
+        sizes = networks.hidden_widths(options.hidden)
+        self.actor = setup.actor
+        self.log_std = networks.linear(
+            cast(nn.Linear, setup.actor[-1]).in_features, setup.action_size, setup.generator
+        )
+        self.critics = networks.Critics(
+            [setup.observation_size + setup.action_size, *sizes], 2, setup.generator
+        )
+        self.targets = networks.frozen_copy(self.critics)
+        self.log_alpha = nn.Parameter(torch.tensor(math.log(options.initial_temperature)))
+        self.target_entropy = -float(setup.action_size)  # SAC, appendix D
+        if setup.warm:
+            nn.init.zeros_(self.log_std.weight)
+            nn.init.constant_(self.log_std.bias, WARM_LOG_STD)
+            nn.init.constant_(self.log_alpha, math.log(WARM_TEMPERATURE))
+        self.actor_parameters = [*self.actor.parameters(), *self.log_std.parameters()]
+        adam = networks.adam
+        self.optimizers = {
+            "actor": adam(self.actor_parameters, options.actor_lr),
+            "critics": adam(self.critics.parameters(), options.critic_lr),
+            "temperature": adam([self.log_alpha], options.temperature_lr),
+        }
+
+    def explore(self, observation_BD: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return self.sample(observation_BD, generator).action
+
+    def sample(self, observation_BD: torch.Tensor, generator: torch.Generator) -> Sample:
+        """Draw an action for each observation, differentiable in the actor (reparameterised)."""
+        features = self.actor[:-1](observation_BD)
+        loc_BA = self.actor[-1](features)
+        log_std_BA = self.log_std(features).clamp(LOG_STD_MIN, LOG_STD_MAX)
+        noise = networks.gaussian_like(loc_BA, generator)
+        return squash(loc_BA + log_std_BA.exp() * noise, loc_BA, log_std_BA)
+
+    def update(
+        self, batch: Batch, generator: torch.Generator, *, hold_actor: bool = False
+    ) -> Mapping[str, torch.Tensor]:
+        alpha = self.log_alpha.detach().exp()
+        values = {"critic_loss": self._update_critics(batch, alpha, generator)}
+        if not hold_actor:
+            actor_loss, log_prob_B = self._update_actor(batch.observation, alpha, generator)
+            self._update_temperature(log_prob_B)
+            values |= {"actor_loss": actor_loss, "temperature": alpha, "entropy": -log_prob_B.mean()}
+        networks.polyak(self.targets, self.critics, self.options.tau)
+        return values
+
+    @torch.no_grad()
+    def bellman_target(self, batch: Batch, alpha: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Soft Bellman target (B,): SAC eq. 3, with the lower one of two critics."""
+        action, log_prob = self.sample(batch.next_observation, generator)
+        value = self.targets(batch.next_observation, action).amin(dim=0) - alpha * log_prob
+        target: torch.Tensor = batch.reward + self.options.gamma * batch.not_terminated * value
+        return target
+
+    def _update_critics(self, batch: Batch, alpha: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        target_B = self.bellman_target(batch, alpha, generator)
+        values_NB = self.critics(batch.observation, batch.action)
+        loss = 0.5 * (values_NB - target_B).square().mean(dim=1).sum()  # SAC eq. 5, both critics
+        networks.descend(loss, self.optimizers["critics"])
+        return loss.detach()
+
+    def _update_actor(
+        self, observation_BD: torch.Tensor, alpha: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        action, log_prob = self.sample(observation_BD, generator)
+        value_B = self.critics(observation_BD, action).amin(dim=0)
+        loss = (alpha * log_prob - value_B).mean()  # SAC eq. 9
+        networks.descend(loss, self.optimizers["actor"])
+        return loss.detach(), log_prob.detach()
+
+    def _update_temperature(self, log_prob_B: torch.Tensor) -> None:
+        # SAC eq. 18; on log α, which keeps α positive, as the authors' code does.
+        loss = -self.log_alpha * (log_prob_B.mean() + self.target_entropy)
+        networks.descend(loss, self.optimizers["temperature"])
+
+
+@dataclass(frozen=True)
+class SAC(OffPolicyAlgorithm):
+    """Soft Actor-Critic with the defaults of its authors."""
+
+    actor_lr: Annotated[float, Option("Adam's step for the actor", low=0)] = 3e-4
+    critic_lr: Annotated[float, Option("Adam's step for the critics", low=0)] = 3e-4
+    temperature_lr: Annotated[float, Option("Adam's step for the temperature", low=0)] = 3e-4
+    initial_temperature: Annotated[float, Option("α at the beginning", low=1e-8)] = 1.0
+
+    name: ClassVar[str] = "sac"
+
+    def learner(self, setup: Setup) -> SACLearner:
+        return SACLearner(self, setup)

@@ -1,0 +1,66 @@
+"""Twin Delayed DDPG (Fujimoto et al. 2018, arXiv 1802.09477, "TD3" below).
+
+DDPG with three remedies against overestimated values: the lower one of two critics (TD3 §4.2), an actor and
+targets that move with every second update only (§5.2), and noise on the target's action (§5.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+
+from compressrl.options import Option
+from compressrl_algorithms import networks
+from compressrl_algorithms.ddpg import DDPG, DDPGLearner
+from compressrl_algorithms.off_policy import Setup
+from compressrl_algorithms.replay_buffer import Batch
+
+
+@dataclass(frozen=True)
+class TD3(DDPG):
+    """Twin Delayed Deep Deterministic Policy Gradient."""
+
+    policy_delay: Annotated[int, Option("updates of the critics for one of actor and targets", low=1)] = 2
+    target_noise: Annotated[float, Option("std of the noise on the target's action", low=0)] = 0.2
+    target_noise_clip: Annotated[float, Option("largest noise on the target's action", low=0)] = 0.5
+
+    name: ClassVar[str] = "td3"
+    critics: ClassVar[int] = 2
+
+    def learner(self, setup: Setup) -> TD3Learner:
+        return TD3Learner(self, setup)
+
+
+class TD3Learner(DDPGLearner):
+    """Networks and updates of TD3: what it changes in DDPG.
+
+    The lower one of the critics is taken in `bellman_target`, which for DDPG sees one only.
+    """
+
+    updates: torch.Tensor  # how many there were, () int64
+
+    def __init__(self, options: TD3, setup: Setup) -> None:
+        super().__init__(options, setup)
+        self.td3 = options
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+
+    def target_action(self, observation_BD: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Target policy smoothing: the target actor's action (B, A) plus clipped noise, TD3 eq. 14."""
+        action_BA = super().target_action(observation_BD, generator)
+        noise_BA = self.td3.target_noise * networks.gaussian_like(action_BA, generator)
+        limit = self.td3.target_noise_clip
+        return (action_BA + noise_BA.clamp(-limit, limit)).clamp(-1, 1)
+
+    def update(
+        self, batch: Batch, generator: torch.Generator, *, hold_actor: bool = False
+    ) -> Mapping[str, torch.Tensor]:
+        values = {"critic_loss": self.update_critics(batch, generator)}
+        self.updates += 1
+        if self.updates % self.td3.policy_delay == 0:
+            if not hold_actor:
+                values["actor_loss"] = self.update_actor(batch.observation)
+            self.update_targets()
+        return values
