@@ -27,7 +27,7 @@ class DDPG(OffPolicyAlgorithm):
     exploration_noise: Annotated[float, Option("std of the noise on actions in (-1, 1)", low=0)] = 0.1
 
     name: ClassVar[str] = "ddpg"
-    critics: ClassVar[int] = 1
+    critic_count: ClassVar[int] = 1
 
     def learner(self, setup: Setup) -> DDPGLearner:
         return DDPGLearner(self, setup)
@@ -39,9 +39,8 @@ class DDPGLearner(Learner):
     def __init__(self, options: DDPG, setup: Setup) -> None:
         super().__init__()
         self.options: DDPG = options
-        sizes = [setup.observation_size + setup.action_size, *networks.hidden_widths(options.hidden)]
         self.actor = setup.actor
-        self.critics = networks.Critics(sizes, options.critics, setup.generator)
+        self.critics = options.critics(setup, options.critic_count)
         self.target_actor = networks.frozen_copy(self.actor)
         self.target_critics = networks.frozen_copy(self.critics)
         self.optimizers = {
@@ -50,7 +49,7 @@ class DDPGLearner(Learner):
         }
 
     def explore(self, observation_BD: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        action_BA = self.actor(observation_BD).tanh()
+        action_BA: torch.Tensor = self.actor(observation_BD).tanh()
         noise_BA = self.options.exploration_noise * networks.gaussian_like(action_BA, generator)
         return (action_BA + noise_BA).clamp(-1, 1)
 
@@ -64,7 +63,7 @@ class DDPGLearner(Learner):
         return values
 
     def bellman_target(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
-        """What the critics learn (B,): DDPG algorithm 1, y = r + γ Q'(s', μ'(s'))."""
+        """What the critics learn (B,): DDPG algorithm 1."""
         with torch.no_grad():
             action_BA = self.target_action(batch.next_observation, generator)
             value_B = self.target_critics(batch.next_observation, action_BA).amin(dim=0)
@@ -80,14 +79,14 @@ class DDPGLearner(Learner):
         """Regression on the Bellman target."""
         target_B = self.bellman_target(batch, generator)
         values_NB = self.critics(batch.observation, batch.action)
-        loss = (values_NB - target_B).square().mean(dim=1).sum()
+        loss: torch.Tensor = (values_NB - target_B).square().mean(dim=1).sum()
         networks.descend(loss, self.optimizers["critics"])
         return loss.detach()
 
     def update_actor(self, observation_BD: torch.Tensor) -> torch.Tensor:
         """Deterministic policy gradient (DDPG eq. 6) through the first critic."""
         action_BA = self.actor(observation_BD).tanh()
-        loss = -self.critics(observation_BD, action_BA, count=1).mean()
+        loss: torch.Tensor = -self.critics(observation_BD, action_BA, count=1).mean()
         networks.descend(loss, self.optimizers["actor"])
         return loss.detach()
 

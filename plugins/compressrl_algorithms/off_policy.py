@@ -59,6 +59,7 @@ class Setup:
     actor: nn.Sequential
     observation_size: int
     action_size: int
+    device: str
     warm: bool  # the actor comes from a trained policy
     generator: torch.Generator  # for initial weights, on the CPU
 
@@ -70,13 +71,18 @@ class OffPolicyAlgorithm(ABC):
     hidden: Annotated[str, Option(networks.HIDDEN_HELP)] = "256x256"
     batch_size: Annotated[int, Option("transitions in one update", low=1)] = 256
     gamma: Annotated[float, Option("discount", low=0, high=1)] = 0.99
-    tau: Annotated[float, Option("step of the target networks towards the learnt ones", low=0, high=1)] = (
-        0.005
-    )
+    tau: Annotated[float, Option("step of the targets towards the learnt networks", low=0, high=1)] = 0.005
     buffer_size: Annotated[int, Option("transitions that the replay memory keeps", low=1)] = 1_000_000
     learning_starts: Annotated[int, Option("steps of random actions before the first update", low=1)] = 10_000
+    bfloat16: Annotated[bool, Option("half precision inside the critics, on CPUs that compute in it")] = True
 
     name: ClassVar[str]
+
+    def critics(self, setup: Setup, count: int) -> networks.Critics:
+        """Fresh critics of observation and action."""
+        sizes = [setup.observation_size + setup.action_size, *networks.hidden_widths(self.hidden)]
+        bfloat16 = self.bfloat16 and setup.device == "cpu" and networks.bfloat16_in_hardware()
+        return networks.Critics(sizes, count, setup.generator, bfloat16=bfloat16)
 
     @abstractmethod
     def learner(self, setup: Setup) -> Learner:
@@ -102,13 +108,12 @@ class _Run:
         weights = torch.Generator().manual_seed(lab.seed)
         actor = build_actor(self.template, self.session, networks.hidden_widths(algorithm.hidden), weights)
         warm = self.session.start is not None
-        setup = Setup(actor, self.template.observation_size, self.template.action_size, warm, weights)
+        sizes = self.template.observation_size, self.template.action_size
+        setup = Setup(actor, *sizes, self.session.device, warm, weights)
         self.learner = algorithm.learner(setup).to(self.session.device)
         self.generator = torch.Generator(self.session.device).manual_seed(lab.seed)
-        self.replay = ReplayBuffer(
-            min(algorithm.buffer_size, self.session.steps), setup.observation_size, setup.action_size,
-            self.session.device,
-        )  # fmt: skip
+        capacity = min(algorithm.buffer_size, self.session.steps)
+        self.replay = ReplayBuffer(capacity, *sizes, self.session.device)
         self.step = self.updates = 0
         self.random_steps = self.learning_starts = algorithm.learning_starts
         self.actor_starts = 0

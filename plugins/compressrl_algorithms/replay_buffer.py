@@ -11,7 +11,7 @@ from compressrl.interfaces import Float32Array
 
 
 class Batch(NamedTuple):
-    """Transitions, (B, size) each; the action is in (-1, 1), before it is rescaled to the environment's units."""
+    """Transitions, (B, size) each; the action is in (-1, 1), before it is rescaled to units."""
 
     observation: torch.Tensor
     action: torch.Tensor
@@ -52,9 +52,8 @@ class ReplayBuffer:
     def sample(self, count: int, generator: torch.Generator) -> Batch:
         """Draw `count` transitions."""
         index = torch.randint(len(self), (count,), generator=generator, device=self._rows.device)
-        observation, action, reward, not_terminated, next_observation = self._rows.index_select(
-            0, index
-        ).split(self._widths, dim=1)
+        rows = self._rows.index_select(0, index)
+        observation, action, reward, not_terminated, next_observation = torch.split(rows, self._widths, dim=1)
         return Batch(observation, action, reward.squeeze(1), not_terminated.squeeze(1), next_observation)
 
     def state(self) -> dict[str, Any]:

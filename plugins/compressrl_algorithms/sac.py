@@ -1,6 +1,6 @@
 """Soft Actor-Critic (Haarnoja et al. 2018, arXiv 1812.05905, "SAC" below) with a learnt temperature.
 
-Maximises return + α · entropy. Two critics against overestimation, a tanh-squashed Gaussian actor.
+Maximises return + alpha * entropy. Two critics against overestimation, a tanh-squashed Gaussian actor.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Sample(NamedTuple):
 def squash(pre_tanh_BA: torch.Tensor, loc_BA: torch.Tensor, log_std_BA: torch.Tensor) -> Sample:
     """Action tanh(u) and its log-density, u ~ N(loc, std): SAC eq. 26 (appendix C).
 
-    log(1 - tanh²u) is written as 2 (log 2 - u - softplus(-2u)), which stays finite where tanh(u) rounds to ±1.
+    log(1 - tanh²u) is written as 2 (log 2 - u - softplus(-2u)), finite where tanh(u) rounds to ±1.
     """
     u, standardized = pre_tanh_BA, (pre_tanh_BA - loc_BA) * (-log_std_BA).exp()
     gaussian = -0.5 * standardized.square() - log_std_BA - 0.5 * math.log(2 * math.pi)
@@ -48,14 +48,10 @@ class SACLearner(Learner):
     def __init__(self, options: SAC, setup: Setup) -> None:
         super().__init__()
         self.options = options
-        sizes = networks.hidden_widths(options.hidden)
         self.actor = setup.actor
-        self.log_std = networks.linear(
-            cast(nn.Linear, setup.actor[-1]).in_features, setup.action_size, setup.generator
-        )
-        self.critics = networks.Critics(
-            [setup.observation_size + setup.action_size, *sizes], 2, setup.generator
-        )
+        features = cast(nn.Linear, setup.actor[-1]).in_features
+        self.log_std = networks.linear(features, setup.action_size, setup.generator)
+        self.critics = options.critics(setup, 2)
         self.targets = networks.frozen_copy(self.critics)
         self.log_alpha = nn.Parameter(torch.tensor(math.log(options.initial_temperature)))
         self.target_entropy = -float(setup.action_size)  # SAC, appendix D
@@ -64,11 +60,10 @@ class SACLearner(Learner):
             nn.init.constant_(self.log_std.bias, WARM_LOG_STD)
             nn.init.constant_(self.log_alpha, math.log(WARM_TEMPERATURE))
         self.actor_parameters = [*self.actor.parameters(), *self.log_std.parameters()]
-        adam = networks.adam
         self.optimizers = {
-            "actor": adam(self.actor_parameters, options.actor_lr),
-            "critics": adam(self.critics.parameters(), options.critic_lr),
-            "temperature": adam([self.log_alpha], options.temperature_lr),
+            "actor": networks.adam(self.actor_parameters, options.actor_lr),
+            "critics": networks.adam(self.critics.parameters(), options.critic_lr),
+            "temperature": networks.adam([self.log_alpha], options.temperature_lr),
         }
 
     def explore(self, observation_BD: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -105,7 +100,7 @@ class SACLearner(Learner):
     def _update_critics(self, batch: Batch, alpha: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         target_B = self.bellman_target(batch, alpha, generator)
         values_NB = self.critics(batch.observation, batch.action)
-        loss = 0.5 * (values_NB - target_B).square().mean(dim=1).sum()  # SAC eq. 5, both critics
+        loss: torch.Tensor = 0.5 * (values_NB - target_B).square().mean(dim=1).sum()  # SAC eq. 5
         networks.descend(loss, self.optimizers["critics"])
         return loss.detach()
 
@@ -114,12 +109,12 @@ class SACLearner(Learner):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         action, log_prob = self.sample(observation_BD, generator)
         value_B = self.critics(observation_BD, action).amin(dim=0)
-        loss = (alpha * log_prob - value_B).mean()  # SAC eq. 9
+        loss: torch.Tensor = (alpha * log_prob - value_B).mean()  # SAC eq. 9
         networks.descend(loss, self.optimizers["actor"])
         return loss.detach(), log_prob.detach()
 
     def _update_temperature(self, log_prob_B: torch.Tensor) -> None:
-        # SAC eq. 18; on log α, which keeps α positive, as the authors' code does.
+        # SAC eq. 18; on log(alpha), which keeps alpha positive, as the authors' code does.
         loss = -self.log_alpha * (log_prob_B.mean() + self.target_entropy)
         networks.descend(loss, self.optimizers["temperature"])
 
@@ -131,7 +126,7 @@ class SAC(OffPolicyAlgorithm):
     actor_lr: Annotated[float, Option("Adam's step for the actor", low=0)] = 3e-4
     critic_lr: Annotated[float, Option("Adam's step for the critics", low=0)] = 3e-4
     temperature_lr: Annotated[float, Option("Adam's step for the temperature", low=0)] = 3e-4
-    initial_temperature: Annotated[float, Option("α at the beginning", low=1e-8)] = 1.0
+    initial_temperature: Annotated[float, Option("temperature at the beginning", low=1e-8)] = 1.0
 
     name: ClassVar[str] = "sac"
 

@@ -28,7 +28,7 @@ class TD3(DDPG):
     target_noise_clip: Annotated[float, Option("largest noise on the target's action", low=0)] = 0.5
 
     name: ClassVar[str] = "td3"
-    critics: ClassVar[int] = 2
+    critic_count: ClassVar[int] = 2
 
     def learner(self, setup: Setup) -> TD3Learner:
         return TD3Learner(self, setup)
