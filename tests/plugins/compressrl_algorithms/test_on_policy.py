@@ -1,0 +1,301 @@
+import json
+import math
+from dataclasses import dataclass, field
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from compressrl_algorithms.on_policy import Training, Workers
+from compressrl_algorithms.ppo import PPO
+from compressrl_algorithms.rollout_buffer import Rollout
+from compressrl_algorithms.trpo import TRPO
+from torch import nn
+
+from compressrl import modules, options
+from compressrl.errors import PipelineError, TrainingDivergedError, UsageError
+from compressrl.lab import Lab
+from compressrl.policy import Policy
+from compressrl.training import TrainingSession
+
+ENV = "InvertedPendulum-v5"
+SMALL = {"n_steps": 128, "hidden": "8x8", "value_epochs": 2}
+BOTH = pytest.mark.parametrize("algorithm", [PPO(**SMALL), TRPO(**SMALL)], ids=["ppo", "trpo"])
+
+
+def lab(seed=0, env_id=ENV, session=TrainingSession, **training):
+    return Lab(env_id, seed, training=session(**training))
+
+
+def weights(policy):
+    return np.concatenate([layer.weight.ravel() for layer in policy.layers if layer.kind == "linear"])
+
+
+def observations(size=4, count=32):
+    return np.random.default_rng(0).normal(size=(count, size)).astype(np.float32)
+
+
+@BOTH
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(algorithm):
+    untrained, first, other = (
+        algorithm.train(lab(seed, steps=n)) for seed, n in ((1, 0), (1, 600), (2, 600))
+    )
+    torch.manual_seed(99)
+    np.random.seed(99)  # noqa: NPY002 (a run must not care)
+    before = torch.get_rng_state()
+    second = algorithm.train(lab(1, steps=600))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.array_equal(weights(first), weights(second))
+    assert np.array_equal(first.layers[0].mean, second.layers[0].mean)
+    assert (weights(first) != weights(untrained)).mean() > 0.9
+    assert (weights(first) != weights(other)).all()
+
+
+@dataclass
+class Recording(TrainingSession):
+    """Remembers what a run told its session; `cut` interrupts the n-th update after it changed everything."""
+
+    steps_seen: list[int] = field(default_factory=list)
+    policies: list[Policy] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    logged: list[dict] = field(default_factory=list)
+    cut: int = 0
+
+    def scalars(self, step, values):
+        super().scalars(step, values)
+        self.logged.append(dict(values))
+        if len(self.logged) == self.cut:
+            raise KeyboardInterrupt
+
+    def episode(self, step, episode_return, length):
+        super().episode(step, episode_return, length)
+        self.lengths.append(length)
+
+    def boundary(self, step, policy, state):
+        super().boundary(step, policy, state)
+        self.steps_seen.append(step)
+        self.policies.append(policy())
+
+
+@pytest.mark.parametrize(
+    ("steps", "boundaries"), [(128, [128]), (300, [128, 300]), (384, [128, 256, 384]), (50, [50])]
+)
+def test_the_run_takes_exactly_its_steps_and_leaves_no_tiny_rollout(steps, boundaries):
+    run = lab(session=Recording, steps=steps)
+    TRPO(**SMALL).train(run)
+    assert run.training.steps_seen == boundaries
+
+
+@BOTH
+def test_ctrl_c_in_an_update_saves_the_point_before_it(algorithm, tmp_path):
+    run = lab(session=Recording, steps=600, folder=tmp_path, cut=3)
+    with pytest.raises(KeyboardInterrupt):
+        algorithm.train(run)
+    assert run.training.steps_seen == [128, 256]
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert saved["step"] == 256
+    latest = next(path for path in tmp_path.iterdir() if "latest" in path.name and path.is_file())
+    assert np.array_equal(weights(Policy.load(latest)), weights(run.training.policies[-1]))
+
+
+@BOTH
+def test_a_run_resumes_where_it_was(algorithm, tmp_path):
+    first = algorithm.train(lab(session=Recording, steps=256, folder=tmp_path))
+    same = algorithm.train(lab(session=Recording, steps=256, folder=tmp_path))
+    assert np.array_equal(weights(first), weights(same))
+    assert np.array_equal(first.layers[0].std, same.layers[0].std)
+    run = lab(session=Recording, steps=512, folder=tmp_path)
+    longer = algorithm.train(run)
+    assert run.training.steps_seen == [384, 512]
+    assert (weights(longer) != weights(first)).all()
+
+
+@BOTH
+def test_a_resumed_run_has_the_whole_state(algorithm, tmp_path):
+    run = lab(steps=256, folder=tmp_path)
+    algorithm.train(run)
+    resumed = Training(algorithm, lab(steps=512, folder=tmp_path))
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["state"]
+    resumed.load(saved)
+    assert json.dumps(resumed.state(), default=torch.Tensor.tolist) == json.dumps(
+        saved, default=torch.Tensor.tolist
+    )
+    # The optimisers go on from the loaded weights, not from those of a fresh network.
+    assert torch.equal(
+        resumed.critic.optimizer.param_groups[0]["params"][0][:8], next(resumed.agent.value.parameters())[0][:8]
+    ) or resumed.D < 8  # fmt: skip
+
+
+@BOTH
+def test_the_checkpoint_of_other_options_is_refused(algorithm, tmp_path):
+    fingerprint = options.as_dict(algorithm)
+    algorithm.train(lab(steps=128, folder=tmp_path, fingerprint=fingerprint))
+    with pytest.raises(UsageError, match="gamma"):
+        algorithm.train(lab(steps=256, folder=tmp_path, fingerprint=fingerprint | {"gamma": 0.5}))
+
+
+@BOTH
+def test_the_policy_is_normalise_then_mean_then_clip(algorithm):
+    training = Training(algorithm, lab(env_id="Pendulum-v1", steps=600))
+    policy = training.run()
+    moments = training.observation_moments
+    assert moments.count == 600
+    # Far out, so that both clips are at work.
+    x = (observations(3) * 30).astype(np.float32)
+    standardized = np.clip((x - moments.mean) / np.sqrt(moments.variance + 1e-8), -10, 10)
+    with torch.no_grad():
+        mean = training.agent.mean(torch.from_numpy(standardized).float()).numpy()
+    np.testing.assert_allclose(policy(x), np.clip(mean * 1.0, -2, 2), rtol=1e-4, atol=1e-5)
+    assert [layer.kind for layer in policy.layers] == [
+        "standardize", "linear", "activation", "linear", "activation", "linear", "clip",
+    ]  # fmt: skip
+
+
+def sac_like():
+    torch.manual_seed(3)
+    network = nn.Sequential(
+        nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 1), nn.Tanh(), modules.Rescale(torch.ones(1) * 3, torch.zeros(1))
+    )
+    bound = np.full(1, 3.0, np.float32)
+    return Policy(ENV, "sac", 4, -bound, bound, ()).with_network(network, "made")
+
+
+@BOTH
+@pytest.mark.parametrize("kind", ["own", "foreign"])
+def test_a_warm_start_reproduces_the_start(algorithm, kind):
+    start = algorithm.train(lab(3, steps=600)) if kind == "own" else sac_like()
+    warm = algorithm.train(lab(4, steps=0, start=start))
+    np.testing.assert_allclose(warm(observations()), start(observations()), atol=1e-6)
+    assert warm.provenance[:-1] == start.provenance
+
+
+@BOTH
+def test_after_a_warm_start_the_critic_learns_first(algorithm):
+    start = algorithm.train(lab(3, steps=256))
+    run = lab(4, session=Recording, steps=640, start=start)
+    options.build(type(algorithm), "x", SMALL | {"warm_up": 3}).train(run)
+    *kept, first, second = run.training.policies
+    assert len(kept) == 3
+    assert all(np.array_equal(weights(policy), weights(start)) for policy in kept)
+    assert (weights(first) != weights(start)).all()
+    assert (weights(second) != weights(first)).all()
+    assert np.array_equal(second.layers[0].mean, start.layers[0].mean)
+    losses = [entry["train/value_loss"] for entry in run.training.logged]
+    assert all(math.isfinite(loss) for loss in losses)
+
+
+def test_a_network_that_is_no_sequence_cannot_be_the_start():
+    class Foreign(nn.Module):
+        def forward(self, x):
+            return x[:, :1]
+
+    start = sac_like().with_network(Foreign(), "foreign")
+    with pytest.raises(PipelineError, match="Foreign"):
+        TRPO(**SMALL).train(lab(steps=128, start=start))
+
+
+class Marked(nn.Linear):
+    """A layer that no file format knows, as a fake-quantized one."""
+
+
+@BOTH
+def test_the_adapted_network_is_trained_and_deployed(algorithm):
+    given_networks = []
+
+    def adapt(actor):
+        given_networks.append([type(module) for module in actor])
+        for index, layer in enumerate(actor):
+            if type(layer) is nn.Linear:
+                marked = Marked(layer.in_features, layer.out_features)
+                marked.load_state_dict(layer.state_dict())
+                actor[index] = marked
+        return actor
+
+    plain = algorithm.train(lab(1, steps=600))
+    adapted = algorithm.train(lab(1, steps=600, adapt_actor=adapt))
+    assert given_networks == [[nn.Linear, nn.Tanh, nn.Linear, nn.Tanh, nn.Linear]]
+    kinds = [type(module) for module in adapted.network]
+    assert kinds == [modules.Standardize, Marked, nn.Tanh, Marked, nn.Tanh, Marked, modules.Clip]
+    with torch.no_grad():
+        actions = adapted.network(torch.from_numpy(observations())).numpy()
+    # The same function trained in torch as in numpy, up to rounding that training amplifies.
+    np.testing.assert_allclose(actions, plain(observations()), atol=0.05)
+
+
+class Watched(gymnasium.Wrapper):
+    """Remembers actions and observations as the environment sees them."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.actions, self.seen = [], []
+
+    def step(self, action):
+        self.actions.append(action.copy())
+        observation, *rest = super().step(action)
+        self.seen.append(observation)
+        return observation, *rest
+
+
+class WatchedLab(Lab):
+    def make_env(self, seed=None):
+        return Watched(super().make_env(seed))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_rollout_records_the_observation_that_each_step_led_to(count):
+    workers = Workers(WatchedLab("InvertedPendulum-v5", 0), count, np.random.default_rng(0))
+    rollout = Rollout(80, count, 4, 1)
+    noise = np.random.default_rng(1).normal(0, 5, size=(80, count, 1)).astype(np.float32)
+    ended = list(workers.collect(rollout, lambda x: np.zeros((len(x), 1), np.float32), noise))
+    workers.close()
+    done = rollout.terminated | rollout.truncated
+    assert len(ended) == done.sum() > 3 * count
+    assert sum(e.length for e in ended) + workers.lengths.sum() == 80 * count
+    assert [e.step for e in ended] == [(t + 1) * count for t, _ in np.argwhere(done)]
+    for n, env in enumerate(workers.envs):
+        assert np.array_equal(rollout.next_observations[:, n], env.seen)
+        going_on = ~done[:-1, n]
+        follows = (rollout.observations[1:, n] == rollout.next_observations[:-1, n]).all(axis=1)
+        assert np.array_equal(follows, going_on)
+        assert np.array_equal(rollout.actions[:, n], noise[:, n])
+        assert np.array_equal(np.array(env.actions), np.clip(noise[:, n], -3, 3))
+    assert np.abs(noise).max() > 3
+
+
+def test_a_time_limit_is_a_truncation():
+    workers = Workers(Lab("Pendulum-v1", 0), 2, np.random.default_rng(0))
+    rollout = Rollout(450, 2, 3, 1)
+    ended = list(workers.collect(rollout, lambda x: np.zeros((len(x), 1), np.float32), np.zeros((450, 2, 1))))
+    workers.close()
+    assert np.argwhere(rollout.truncated).tolist() == [[199, 0], [199, 1], [399, 0], [399, 1]]
+    assert not rollout.terminated.any()
+    totals = [rollout.rewards[:200, n].sum() for n in range(2)] + [rollout.rewards[200:400, n].sum() for n in range(2)]
+    np.testing.assert_allclose([e.episode_return for e in ended], totals)
+
+
+@BOTH
+def test_several_environments(algorithm):
+    run = lab(1, session=Recording, steps=600)
+    three = options.build(type(algorithm), "x", SMALL | {"num_envs": 3}).train(run)
+    assert run.training.steps_seen[-1] == 600
+    one = algorithm.train(lab(1, steps=600))
+    assert (weights(one) != weights(three)).all()
+
+
+@BOTH
+def test_acting_in_numpy_and_in_torch_is_the_same(algorithm):
+    training = Training(algorithm, lab(1, steps=300))
+    training.run()
+    by_numpy = training._mean_action()(observations())
+    training.agent.mean = nn.Sequential(training.agent.mean, Foreign())
+    np.testing.assert_allclose(training._mean_action()(observations()), by_numpy, atol=1e-6)
+
+
+class Foreign(nn.Module):
+    def forward(self, x):
+        return x
+
+
+def test_divergence_is_told():
+    with pytest.raises(TrainingDivergedError, match="value_loss"):
+        TRPO(**SMALL | {"value_learning_rate": 1e30}).train(lab(steps=600))
