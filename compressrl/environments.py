@@ -59,11 +59,13 @@ def _check_spaces(env_id: str, env: gymnasium.Env[np.ndarray, Float32Array]) -> 
             "the algorithms and policies here need a continuous one (Box), e.g. HalfCheetah-v5."
         )
     if not (np.isfinite(env.action_space.low).all() and np.isfinite(env.action_space.high).all()):
-        raise EnvironmentUnavailableError(f"{env_id} has an unbounded action space; policies need finite bounds.")
+        raise EnvironmentUnavailableError(
+            f"{env_id} has an unbounded action space; policies need finite bounds."
+        )
     if not isinstance(env.observation_space, spaces.Box):
         raise EnvironmentUnavailableError(
-            f"{env_id} has the observation space {env.observation_space}; policies here take flat vectors (Box). "
-            "Wrap it with gymnasium.wrappers.FlattenObservation and register the result under a name of your own."
+            f"{env_id} has the observation space {env.observation_space}; policies here take flat vectors "
+            "(Box). Register a version of it that is wrapped in gymnasium.wrappers.FlattenObservation."
         )
 
 

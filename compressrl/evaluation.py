@@ -97,7 +97,9 @@ def evaluate(
         raise UsageError(f"--episodes {episodes}: at least one episode is needed.")
     stages = pipeline.parse(compressor)
     engine: Runtime = plugins.create("runtime", runtime)
-    profilers = {e.entry.name: plugins.create("profiler", e.entry.name) for e in plugins.registry().entries("profiler")}
+    profilers = {
+        e.entry.name: plugins.create("profiler", e.entry.name) for e in plugins.registry().entries("profiler")
+    }
     folder = files.make_folder(Path(out)) if out is not None else None
     baseline = _find_policy(algorithm, env_id, str(policy), train_steps, seed, progress)
     request = EvaluationRequest(
@@ -171,7 +173,13 @@ def _measure(
     random_return = _random_return(request.env_id, seeds[:RANDOM_EPISODES])
     sections = _profile(request, loaded, profilers, progress)
     sides = [
-        _side(request, side, episodes, readings, {quantity: records[i] for quantity, records in sections.items()})
+        _side(
+            request,
+            side,
+            episodes,
+            readings,
+            {quantity: records[i] for quantity, records in sections.items()},
+        )
         for i, (side, (episodes, readings, _)) in enumerate(zip(loaded, rollouts, strict=True))
     ]
     return EvaluationReport(
@@ -201,7 +209,10 @@ def _roll_out(
     before = {name: p.read() for name, p in profilers.items()}
     task = f"{side.label}: {len(seeds)} episodes"
     records = rollout.run_episodes(
-        side.function, lambda: env, seeds, lambda done, mean: progress(task, done, len(seeds), f"return {mean:.0f}")
+        side.function,
+        lambda: env,
+        seeds,
+        lambda done, mean: progress(task, done, len(seeds), f"return {mean:.0f}"),
     )
     readings = tuple(
         _reading(name, profiler, before[name])

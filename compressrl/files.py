@@ -51,5 +51,7 @@ def make_folder(path: Path) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise UsageError(f"The folder {path} cannot be written: {error.strerror or error}. Choose another --out.") from error
+        raise UsageError(
+            f"The folder {path} cannot be written: {error.strerror or error}. Choose another --out."
+        ) from error
     return path

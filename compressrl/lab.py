@@ -65,8 +65,9 @@ class Lab:
         env.close()
         if sizes != ((policy.observation_size,), (policy.action_size,)):
             raise EnvironmentUnavailableError(
-                f"The policy takes {policy.observation_size} observations and gives {policy.action_size} actions "
-                f"(trained for {policy.env_id}), but {self.env_id} has {sizes[0]} and {sizes[1]}. Choose a fitting --env."
+                f"The policy takes {policy.observation_size} observations and gives {policy.action_size} "
+                f"actions (trained for {policy.env_id}), but {self.env_id} has {sizes[0]} and {sizes[1]}. "
+                "Choose a fitting --env."
             )
 
     def collect(self, policy: Policy, steps: int) -> Float32Array:

@@ -6,6 +6,7 @@ The policy file, the ONNX writer and the numpy execution all read this one descr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeAlias
 
@@ -25,7 +26,8 @@ class Standardize:
     clip: float = float("inf")
 
     def __call__(self, x: Array) -> Array:
-        return np.clip((x - self.mean) / self.std, -self.clip, self.clip).astype(np.float32)
+        standardized: Array = np.clip((x - self.mean) / self.std, -self.clip, self.clip)
+        return standardized
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +75,8 @@ class Clip:
     high: Array  # (size,)
 
     def __call__(self, x: Array) -> Array:
-        return np.clip(x, self.low, self.high)
+        clipped: Array = np.clip(x, self.low, self.high)
+        return clipped
 
 
 Layer: TypeAlias = Standardize | Linear | Activation | Rescale | Clip
@@ -82,14 +85,15 @@ LAYER_TYPES: dict[str, type[Layer]] = {t.kind: t for t in (Standardize, Linear, 
 
 def _sigmoid(x: Array) -> Array:
     # Written by tanh: exp of a large negative number would overflow.
-    return (0.5 * (np.tanh(0.5 * x) + 1)).astype(np.float32)
+    result: Array = (0.5 * (np.tanh(0.5 * x) + 1)).astype(np.float32)
+    return result
 
 
 def _elu(x: Array) -> Array:
     return np.where(x > 0, x, np.expm1(np.minimum(x, 0))).astype(np.float32)
 
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": lambda x: np.maximum(x, np.float32(0)),
     "tanh": np.tanh,
     "elu": _elu,

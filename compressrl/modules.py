@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 from torch import nn
@@ -94,7 +96,8 @@ def _array(tensor: torch.Tensor) -> layers.Array:
 def _to_module(layer: Layer) -> nn.Module:
     match layer:
         case layers.Linear(weight=weight, bias=bias):
-            linear = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0])
+            # skip_init: torch's global generator must not advance because a policy was looked at.
+            linear: nn.Linear = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0])  # type: ignore[no-untyped-call]
             linear.weight = nn.Parameter(_tensor(weight))
             linear.bias = nn.Parameter(_tensor(bias))
             return linear
@@ -111,8 +114,11 @@ def _to_module(layer: Layer) -> nn.Module:
 def _from_module(module: nn.Module) -> Layer | None:
     kind = type(module)
     if kind is nn.Linear:
-        bias = module.bias if module.bias is not None else torch.zeros(module.out_features)
-        return layers.Linear(_array(module.weight), _array(bias))
+        linear = cast(nn.Linear, module)
+        # nn.Linear(bias=False) holds None there, whatever its annotation says.
+        bias: torch.Tensor | None = linear.bias
+        zeros = torch.zeros(linear.out_features)
+        return layers.Linear(_array(linear.weight), _array(zeros if bias is None else bias))
     if kind is nn.ELU and module.alpha != 1.0:
         return None
     if kind in _ACTIVATION_NAMES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+
 from compressrl import files, plugins
 from compressrl.errors import PipelineError
 from compressrl.interfaces import Compressor

@@ -10,8 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
@@ -220,7 +219,7 @@ def _checked(entry: Any, hook: str) -> PluginEntry:
 
 
 def _refuse_misspelt_hooks(module: ModuleType) -> None:
-    """pluggy accepts any function marked with hookimpl; one that matches no hook would never be called."""
+    """Pluggy accepts any function marked with hookimpl; one that matches no hook would never be called."""
     known = [name for name in vars(hookspecs) if name.startswith(f"{PROJECT}_")]
     for name, value in vars(module).items():
         implementation = getattr(value, f"{PROJECT}_impl", None)

@@ -27,7 +27,7 @@ from safetensors.numpy import save as to_safetensors
 from compressrl import files, layers
 from compressrl.errors import PipelineError, PolicyFileError
 from compressrl.integer import IntegerLayer, IntegerNetwork
-from compressrl.interfaces import Float32Array
+from compressrl.interfaces import Float32Array, PolicyFunction
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,8 +45,8 @@ class Policy:
     observation_size: length of the flat float32 observation
     action_low, action_high: (action_size,) float32 bounds of the action space
     provenance:       how it was made, step by step
-    Exactly one of layers (float form), foreign (a torch module of unknown types), integer_network, onnx_graph
-    is set; read them through `network`, `integer`, `graph`, `form`.
+    Exactly one of layers (float form), foreign (a torch module of unknown types), integer_network and
+    onnx_graph is set; read them through `network`, `integer`, `graph`, `form`.
     """
 
     env_id: str
@@ -72,7 +72,7 @@ class Policy:
 
     @property
     def network(self) -> nn.Module:
-        """The float network, (batch, observation_size) -> (batch, action_size); yours to change, a fresh copy.
+        """The float network, (batch, observation_size) -> (batch, action_size): a fresh copy, yours to change.
 
         Raises PipelineError when the policy has been quantized already.
         """
@@ -128,7 +128,7 @@ class Policy:
         return self._function(observation)
 
     @functools.cached_property
-    def _function(self) -> Any:
+    def _function(self) -> PolicyFunction:
         if self.layers is not None:
             return functools.partial(layers.forward, self.layers)
         if self.integer_network is not None:
@@ -156,7 +156,7 @@ class Policy:
         return to_safetensors(arrays, {"compressrl": json.dumps(document)})
 
     def save(self, path: Path) -> None:
-        """Write the policy file by atomic rename. A network of foreign torch modules is stored as its ONNX graph."""
+        """Write the policy file by atomic rename. Foreign torch modules are stored as their ONNX graph."""
         files.write_bytes_atomic(path, self.to_bytes())
 
     @classmethod
@@ -171,7 +171,9 @@ class Policy:
             )
         claimed = document.pop("sha256", "")
         if claimed != _digest(document, arrays):
-            raise PolicyFileError(f"{path} was altered after it was written (its hash does not fit). Get a fresh copy.")
+            raise PolicyFileError(
+                f"{path} was altered after it was written (its hash does not fit). Get a fresh copy."
+            )
         try:
             return _restore(document, arrays)
         except (KeyError, TypeError, ValueError) as error:
@@ -231,7 +233,7 @@ def _describe_integer(network: IntegerNetwork) -> tuple[dict[str, Any], dict[str
 
 
 def _restore_integer(document: dict[str, Any], arrays: dict[str, np.ndarray]) -> IntegerNetwork:
-    def part(prefix: str) -> dict[str, np.ndarray]:
+    def part(prefix: str) -> dict[str, Any]:
         return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
     return IntegerNetwork(

@@ -90,11 +90,24 @@ def default_folder(algorithm: str, env_id: str, seed: int) -> Path:
 
 def command(algorithm: str, env_id: str, steps: int, seed: int) -> str:
     """The command line that makes this policy again."""
-    words = ["compressrl", "train", "--algo", algorithm, "--env", env_id, "--steps", str(steps), "--seed", str(seed)]
+    words = [
+        "compressrl",
+        "train",
+        "--algo",
+        algorithm,
+        "--env",
+        env_id,
+        "--steps",
+        str(steps),
+        "--seed",
+        str(seed),
+    ]
     return shlex.join(words)
 
 
-def _record(algorithm: str, env_id: str, session: TrainingSession, seed: int, policy: Policy) -> dict[str, Any]:
+def _record(
+    algorithm: str, env_id: str, session: TrainingSession, seed: int, policy: Policy
+) -> dict[str, Any]:
     episodes = rollout.run_episodes(policy, lambda: environments.make(env_id), FINAL_SEEDS)
     return {
         "command": command(algorithm, env_id, session.steps, seed),

@@ -7,7 +7,6 @@ IQM and stratified bootstrap; Efron & Tibshirani 1993 for the bootstrap of a rat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from scipy import stats
 from compressrl.records import Retention
 
 Floats = NDArray[np.float64]
+Returns = Sequence[float] | Sequence[Sequence[float]] | Floats
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
 
@@ -26,8 +26,8 @@ def iqm(values: Sequence[float] | Floats) -> float:
 
 
 def retention(
-    baseline: Sequence[Sequence[float]] | Floats,
-    compressed: Sequence[Sequence[float]] | Floats,
+    baseline: Returns,
+    compressed: Returns,
     *,
     random_return: float | None = None,
     margin: float = 0.05,
@@ -76,7 +76,7 @@ def mean_interval(values: Sequence[float] | Floats) -> tuple[float, float]:
     return float(array.mean() - half), float(array.mean() + half)
 
 
-def _paired(baseline: Any, compressed: Any) -> Floats:
+def _paired(baseline: Returns, compressed: Returns) -> Floats:
     base, comp = (np.atleast_2d(np.asarray(x, dtype=np.float64)) for x in (baseline, compressed))
     if base.shape != comp.shape or base.size == 0:
         raise ValueError(f"paired returns need one shape, not empty: {base.shape} and {comp.shape}")

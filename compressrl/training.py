@@ -44,7 +44,7 @@ class TrainingSession:
     steps:            environment steps to reach, counted from the beginning of the run, resumed or not
     device:           torch device of the networks
     folder:           where checkpoint, learning curve and TensorBoard scalars go; None keeps nothing
-    fingerprint:      what a checkpoint must share with the run that resumes it (algorithm, environment, options)
+    fingerprint:      what a checkpoint must share with the run that resumes it
     evaluate:         mean return of a policy over the evaluation episodes; None skips the learning curve
     evaluation_every, checkpoint_every: in environment steps
     best_return, best_step: the best evaluation so far; its policy is kept in the folder
@@ -91,14 +91,17 @@ class TrainingSession:
         try:
             saved = torch.load(path, map_location=self.device, weights_only=True)
         except Exception as error:
-            raise UsageError(f"{path} cannot be read ({type(error).__name__}); delete it to start anew.") from error
+            raise UsageError(
+                f"{path} cannot be read ({type(error).__name__}); delete it to start anew."
+            ) from error
         if saved["fingerprint"] != dict(self.fingerprint):
             different = sorted(
                 k for k in {*saved["fingerprint"], *self.fingerprint}
                 if saved["fingerprint"].get(k) != self.fingerprint.get(k)
             )  # fmt: skip
             raise UsageError(
-                f"{path} is of another run (different: {', '.join(different)}). Choose another --out, or delete it."
+                f"{path} is of another run (different: {', '.join(different)}). "
+                "Choose another --out, or delete it."
             )
         self._started = time.monotonic() - saved["seconds"]
         self.best_return, self.best_step = saved["best"]
@@ -113,7 +116,7 @@ class TrainingSession:
         self._write_scalars(step, {"train/episode_return": episode_return, "train/episode_length": length})
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Losses and the like, for TensorBoard. Raises TrainingDivergedError on a value that is not finite."""
+        """Losses and the like, for TensorBoard. Raises TrainingDivergedError on NaN or infinity."""
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
             kept = f" The last good policy is kept in {self.folder}." if self.folder else ""

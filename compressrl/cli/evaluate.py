@@ -16,16 +16,22 @@ from compressrl.cli import terminal
 def evaluate(
     compressor: Annotated[str, typer.Option(help="Pipeline: qat, or l2:ratio=0.5+ptsq.")],
     algo: Annotated[str, typer.Option(help="Algorithm that learnt the policy: sac.")] = "",
-    env: Annotated[str, typer.Option(help=f"Gymnasium id; default: {defaults.ENVIRONMENT}, or the policy's own.")] = "",
+    env: Annotated[
+        str, typer.Option(help=f"Gymnasium id; default: {defaults.ENVIRONMENT}, or the policy's own.")
+    ] = "",
     policy: Annotated[Path | None, typer.Option(help="Policy file; default: the zoo's.")] = None,
     runtime: Annotated[str, typer.Option(help="What executes both policies.")] = defaults.RUNTIME,
     episodes: Annotated[int, typer.Option(min=1, help="Evaluation episodes a side.")] = defaults.EPISODES,
     seed: Annotated[int, typer.Option(min=0, help="Everything random derives from it.")] = 0,
-    margin: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the return that may be lost.")] = 0.05,
+    margin: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of the return that may be lost.")
+    ] = 0.05,
     train_steps: Annotated[
         int, typer.Option(min=1, help="Steps of training where no policy is found.")
     ] = defaults.TRAINING_STEPS,
-    out: Annotated[Path | None, typer.Option(help="Folder for report and policies; default: under runs/.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for report and policies; default: under runs/.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The report as one JSON object on stdout.")] = False,
 ) -> None:
     """Compress a trained policy and measure both versions side by side."""

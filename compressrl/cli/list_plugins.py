@@ -16,7 +16,9 @@ def list_plugins(
 ) -> None:
     """List every installed plugin: what it offers and which distribution it came with."""
     registry = plugins.registry()
-    rows = [entry.to_json() for entry in registry.entries()] + [broken.to_json() for broken in registry.broken]
+    rows = [entry.to_json() for entry in registry.entries()] + [
+        broken.to_json() for broken in registry.broken
+    ]
     if as_json:
         terminal.print_json(rows)
         return
@@ -25,5 +27,7 @@ def list_plugins(
     table = Table("kind", "name", "summary", "from", box=None, pad_edge=False, header_style="bold")
     for row in rows:
         summary = f"[red]not loaded:[/red] {row['broken']}" if "broken" in row else row["summary"]
-        table.add_row(row["kind"], f"[bold]{row['name']}[/bold]", summary, f"{row['distribution']} {row['version']}")
+        table.add_row(
+            row["kind"], f"[bold]{row['name']}[/bold]", summary, f"{row['distribution']} {row['version']}"
+        )
     terminal.console().print(table)

@@ -37,8 +37,8 @@ def verdict(report: EvaluationReport) -> str:
     if kept.ci95[1] < 1 - kept.margin:
         return f"Verdict: do not deploy it. It loses more than {margin} of the return."
     return (
-        f"Verdict: open. {kept.pairs} episodes cannot tell whether it loses less than {margin} of the return; "
-        "try more --episodes."
+        f"Verdict: open. {kept.pairs} episodes cannot tell whether it loses less than {margin} of the "
+        "return; try more --episodes."
     )
 
 
@@ -65,7 +65,9 @@ def _table(report: EvaluationReport) -> Table:
     for column in table.columns[1:]:
         column.justify = "right"
     base, comp = report.baseline, report.compressed
-    table.add_row("return", _return(base), _return(comp), _change(base.episodes.mean_return, comp.episodes.mean_return))
+    table.add_row(
+        "return", _return(base), _return(comp), _change(base.episodes.mean_return, comp.episodes.mean_return)
+    )
     table.add_row(
         "model size",
         _kib(base.model.size_bytes), _kib(comp.model.size_bytes),
@@ -75,12 +77,14 @@ def _table(report: EvaluationReport) -> Table:
         before, after = getattr(base.memory, name), getattr(comp.memory, name)
         table.add_row(f"memory: {name}", _kib(before), _kib(after), _change(before, after))
     table.add_row(
-        "inference time (p50 / p99)", _latency(base), _latency(comp), _change(base.latency.p50_us, comp.latency.p50_us)
+        "inference time (p50 / p99)",
+        _latency(base),
+        _latency(comp),
+        _change(base.latency.p50_us, comp.latency.p50_us),
     )
-    table.add_row(
-        "energy a decision", _energy(base.energy), _energy(comp.energy),
-        _change(base.energy.joules_per_decision, comp.energy.joules_per_decision, comp.energy.below_resolution),
-    )  # fmt: skip
+    before_J, after_J = base.energy.joules_per_decision, comp.energy.joules_per_decision
+    change = _change(before_J, after_J, comp.energy.below_resolution)
+    table.add_row("energy a decision", _energy(base.energy), _energy(comp.energy), change)
     return table
 
 

@@ -29,16 +29,20 @@ def train(
     folder = out or runs.default_folder(plugins.parse(algo)[0], env, seed)
     try:
         with terminal.TerminalProgress() as progress:
-            result = runs.train(algo, env, steps=steps, seed=seed, out=folder, device=device, progress=progress)
+            result = runs.train(
+                algo, env, steps=steps, seed=seed, out=folder, device=device, progress=progress
+            )
     except KeyboardInterrupt:
-        terminal.say(f"The run is in {folder}; go on with it:\n  {runs.command(algo, env, steps, seed)} --out {folder}")
+        terminal.say(
+            f"The run is in {folder}; go on with it:\n  {runs.command(algo, env, steps, seed)} --out {folder}"
+        )
         raise
     if as_json:
         terminal.print_json({**result.record, "path": str(result.path)})
         return
     record = result.record
     terminal.console().print(
-        f"[bold]{record['return_mean']:.0f} ± {record['return_std']:.0f}[/bold] return over {record['episodes']} "
-        f"episodes, after {record['steps']:,} steps in {record['seconds'] / 60:.0f} minutes\n{result.path}",
+        f"[bold]{record['return_mean']:.0f} ± {record['return_std']:.0f}[/bold] return over "
+        f"{record['episodes']} episodes, after {record['steps']:,} steps in {record['seconds'] / 60:.0f} minutes\n{result.path}",
         soft_wrap=True,
     )

@@ -23,7 +23,9 @@ def zoo(as_json: Annotated[bool, typer.Option("--json", help="One JSON array on 
         return
     from rich.table import Table
 
-    table = Table("algorithm", "environment", "seed", "steps", "return", box=None, pad_edge=False, header_style="bold")
+    table = Table(
+        "algorithm", "environment", "seed", "steps", "return", box=None, pad_edge=False, header_style="bold"
+    )
     for row in rows:
         returns = f"{row['return_mean']:,.0f} ± {row['return_std']:,.0f}"
         table.add_row(row["algorithm"], row["env_id"], str(row["seed"]), f"{row['steps']:,}", returns)

@@ -1,7 +1,7 @@
 """Making the zoo: train the cells that are missing, two at a time, and take finished runs in.
 
-    python -m compressrl_zoo.campaign train     # hours; interrupted, the same command goes on
-    python -m compressrl_zoo.campaign collect   # finished runs -> this package
+python -m compressrl_zoo.campaign train     # hours; interrupted, the same command goes on
+python -m compressrl_zoo.campaign collect   # finished runs -> this package
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def _train(cell: Cell) -> None:
     arguments = ["--algo", cell.algorithm, "--env", cell.env_id, "--steps", str(cell.steps)]
     arguments += ["--seed", str(cell.seed), "--out", str(folder)]
     with (folder / "train.log").open("a") as log:
-        subprocess.run([sys.executable, "-m", "compressrl", "train", *arguments], stderr=log, stdout=log, check=False)
+        subprocess.run(
+            [sys.executable, "-m", "compressrl", "train", *arguments], stderr=log, stdout=log, check=False
+        )
 
 
 def collect() -> list[str]:

@@ -1,8 +1,8 @@
 """Policy files beside this module, and an index that says how each was made.
 
-    index.json                                  a list of training records (see compressrl.runs)
-    policies/<algorithm>_<environment>_seed<n>.policy
-    policies/<algorithm>_<environment>_seed<n>.csv     its learning curve
+index.json                                  a list of training records (see compressrl.runs)
+policies/<algorithm>_<environment>_seed<n>.policy
+policies/<algorithm>_<environment>_seed<n>.csv     its learning curve
 """
 
 from __future__ import annotations
