@@ -107,24 +107,16 @@ class OnPolicy(ABC):
     """Options and training of every on-policy algorithm; `name` and `learner` are the algorithm's own."""
 
     num_envs: Annotated[int, Option("environments stepped in turn, with one forward pass", low=1)] = 1
-    n_steps: Annotated[int, Option("environment steps of one rollout, all environments together", low=2)] = (
-        2048
-    )
+    n_steps: Annotated[int, Option("steps of one rollout, all environments together", low=2)] = 1024
     gamma: Annotated[float, Option("discount factor", low=0, high=1)] = 0.99
     gae_lambda: Annotated[float, Option("lambda of generalised advantage estimation", low=0, high=1)] = 0.95
     hidden: Annotated[str, Option(HIDDEN_HELP)] = "64x64"
     value_learning_rate: Annotated[float, Option("Adam's step size for the value function", low=0)] = 1e-3
     value_epochs: Annotated[int, Option("passes of the value function over a rollout", low=1)] = 10
     value_batch_size: Annotated[int, Option("minibatch of the value function", low=1)] = 128
-    log_std: Annotated[float, Option("log std of the exploration noise at the beginning", low=-5, high=1)] = (
-        0.0
-    )
-    warm_log_std: Annotated[
-        float, Option("the same where a trained policy is the start", low=-5, high=1)
-    ] = -1.0
-    warm_up: Annotated[
-        int, Option("rollouts after such a start from which only the critic learns", low=0)
-    ] = 4
+    log_std: Annotated[float, Option("log std of the first exploration noise", low=-5, high=1)] = -1.0
+    warm_log_std: Annotated[float, Option("the same after a warm start", low=-5, high=1)] = -1.5
+    warm_up: Annotated[int, Option("rollouts after a warm start that only the critic learns from", low=0)] = 4
 
     @property
     @abstractmethod
