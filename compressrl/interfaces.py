@@ -37,7 +37,11 @@ class Algorithm(Protocol):
 
 
 class Compressor(Protocol):
-    """Turns a policy into a smaller or faster one."""
+    """Turns a policy into a smaller or faster one.
+
+    A class may declare `takes: ClassVar[tuple[Form, ...]]` and `gives: ClassVar[Form]` (see
+    `compressrl.policy.Form`); then a pipeline in an impossible order is refused before anything runs.
+    """
 
     def compress(self, policy: Policy, lab: Lab) -> Policy:
         """Return a new policy; the argument is immutable. Raises PipelineError on a form it cannot take."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from compressrl import files, plugins
@@ -22,11 +23,16 @@ class Stage:
 
 
 def parse(text: str) -> list[Stage]:
-    """Construct every stage of `name:key=value+name+...`, so that a mistake in the last one shows at once."""
+    """Construct every stage of `name:key=value+name+...`, so that a mistake in the last one shows at once.
+
+    Raises OptionError, UnknownNameError, and PipelineError for an order that cannot work.
+    """
     parts = [part.strip() for part in text.split("+")]
     if not all(parts):
         raise PipelineError(f"The pipeline {text!r} has an empty stage. Write e.g. l2:ratio=0.5+ptsq.")
-    return [Stage(part, plugins.create("compressor", part)) for part in parts]
+    stages = [Stage(part, plugins.create("compressor", part)) for part in parts]
+    _refuse_impossible_order(stages)
+    return stages
 
 
 def run(stages: list[Stage], policy: Policy, lab: Lab) -> Policy:
@@ -44,8 +50,21 @@ def run(stages: list[Stage], policy: Policy, lab: Lab) -> Policy:
             raise PipelineError(f"The pipeline fails at {where}: {error}") from error
         if (result.observation_size, result.action_size) != (policy.observation_size, policy.action_size):
             raise PipelineError(f"The pipeline fails at {where}: it changed the observation or action size.")
+        lab.progress(f"compressing: {stage.text}", 1, 1)
         policy = result
     return policy
+
+
+def _refuse_impossible_order(stages: list[Stage]) -> None:
+    """Compare what each stage gives with what the next one takes, where both declare it."""
+    for before, after in pairwise(stages):
+        gives = getattr(before.compressor, "gives", None)
+        takes = getattr(after.compressor, "takes", None)
+        if gives is not None and takes is not None and gives not in takes:
+            raise PipelineError(
+                f"{after.text!r} cannot follow {before.text!r}: it takes a policy in {' or '.join(takes)} form, "
+                f"and gets one in {gives} form. Put {before.text!r} last."
+            )
 
 
 def compress(

@@ -138,11 +138,10 @@ def _curve_evaluator(env_id: str) -> Callable[[Policy], float]:
 
 
 def _commit() -> str:
-    """The commit of the checkout that this package runs from, "" for an installed one."""
+    """The commit of the checkout that this package runs from (`-dirty` if changed), "" if installed."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return ""
-    result = subprocess.run(
-        ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
+    words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    result = subprocess.run(words, capture_output=True, text=True, check=False)
     return result.stdout.strip()
