@@ -16,8 +16,26 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 
+def owned(array: Any) -> Array:
+    """A float32 copy that nobody can write to: policies are immutable."""
+    copy: Array = np.array(array, dtype=np.float32)
+    copy.setflags(write=False)
+    return copy
+
+
 @dataclass(frozen=True, eq=False)
-class Standardize:
+class _Owning:
+    """Gives a layer arrays of its own."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                object.__setattr__(self, field.name, owned(value))
+
+
+@dataclass(frozen=True, eq=False)
+class Standardize(_Owning):
     """(x - mean) / std, then clipped to ±clip: running observation normalisation, frozen."""
 
     kind: ClassVar[str] = "standardize"
@@ -31,7 +49,7 @@ class Standardize:
 
 
 @dataclass(frozen=True, eq=False)
-class Linear:
+class Linear(_Owning):
     """x @ weight.T + bias."""
 
     kind: ClassVar[str] = "linear"
@@ -44,7 +62,7 @@ class Linear:
 
 
 @dataclass(frozen=True, eq=False)
-class Activation:
+class Activation(_Owning):
     """An element-wise non-linearity, by its usual name."""
 
     kind: ClassVar[str] = "activation"
@@ -55,7 +73,7 @@ class Activation:
 
 
 @dataclass(frozen=True, eq=False)
-class Rescale:
+class Rescale(_Owning):
     """x * scale + offset: from (-1, 1) to the environment's own units."""
 
     kind: ClassVar[str] = "rescale"
@@ -67,7 +85,7 @@ class Rescale:
 
 
 @dataclass(frozen=True, eq=False)
-class Clip:
+class Clip(_Owning):
     """x clipped to [low, high]."""
 
     kind: ClassVar[str] = "clip"

@@ -7,6 +7,7 @@ from typing import cast
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils.prune import BasePruningMethod
 
 from compressrl import layers
 from compressrl.layers import Layer
@@ -76,8 +77,10 @@ def to_module(row: tuple[Layer, ...]) -> nn.Sequential:
 def from_module(module: nn.Module) -> tuple[Layer, ...] | None:
     """Describe a (nested) Sequential of known modules; None where any module is of another type.
 
-    Exact types only: a subclass of nn.Linear may compute something else than its parent.
+    Exact types without hooks only: a subclass of nn.Linear, or a hook, may compute something else.
     """
+    if _hooked(module):
+        return None
     if type(module) is nn.Sequential:
         parts = [from_module(child) for child in module]
         return None if any(p is None for p in parts) else tuple(x for p in parts if p for x in p)
@@ -85,12 +88,18 @@ def from_module(module: nn.Module) -> tuple[Layer, ...] | None:
     return () if type(module) is nn.Identity else None if layer is None else (layer,)
 
 
+def _hooked(module: nn.Module) -> bool:
+    """Whether a hook may change what the module computes; a pruning mask is in the weights already."""
+    before = [h for h in module._forward_pre_hooks.values() if not isinstance(h, BasePruningMethod)]
+    return bool(before or module._forward_hooks)
+
+
 def _tensor(array: layers.Array) -> torch.Tensor:
     return torch.from_numpy(np.array(array, dtype=np.float32))
 
 
 def _array(tensor: torch.Tensor) -> layers.Array:
-    return tensor.detach().cpu().float().numpy().copy()
+    return tensor.detach().cpu().float().numpy()
 
 
 def _to_module(layer: Layer) -> nn.Module:
@@ -123,10 +132,10 @@ def _from_module(module: nn.Module) -> Layer | None:
         return None
     if kind in _ACTIVATION_NAMES:
         return layers.Activation(_ACTIVATION_NAMES[kind])
-    if isinstance(module, Standardize):
+    if type(module) is Standardize:
         return layers.Standardize(_array(module.mean), _array(module.std), module.clip)
-    if isinstance(module, Rescale):
+    if type(module) is Rescale:
         return layers.Rescale(_array(module.scale), _array(module.offset))
-    if isinstance(module, Clip):
+    if type(module) is Clip:
         return layers.Clip(_array(module.low), _array(module.high))
     return None

@@ -10,6 +10,8 @@ One declaration is the command line's `l2:ratio=0.5`, its help, its validation a
 from __future__ import annotations
 
 import dataclasses
+import math
+import operator
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,10 +41,17 @@ class OptionField:
     optional: bool  # takes `none`
     default: Any
     option: Option
+    required: bool = False  # has no default
 
     @property
     def allowed(self) -> str:
-        """The values it takes, in words: `0.05..0.95`, `finetune or scratch`."""
+        """The values it takes, in words: `0.05..0.95`, `finetune or scratch`, `>= 1 or none`."""
+        return f"{self._range} or none" if self.optional else self._range
+
+    @property
+    def _range(self) -> str:
+        if self.type is bool:
+            return "true or false"
         if get_origin(self.type) is Literal:
             return " or ".join(map(str, get_args(self.type)))
         low, high = self.option.low, self.option.high
@@ -50,7 +59,7 @@ class OptionField:
             return f"{low:g}..{high:g}"
         if low is not None:
             return f">= {low:g}"
-        return f"<= {high:g}" if high is not None else self.type.__name__
+        return f"<= {high:g}" if high is not None else getattr(self.type, "__name__", str(self.type))
 
 
 def describe(plugin: type) -> list[OptionField]:
@@ -64,13 +73,21 @@ def describe(plugin: type) -> list[OptionField]:
 def build(plugin: type[T], name: str, values: Mapping[str, Any]) -> T:
     """Construct a plugin from option values (strings, as typed, or Python values).
 
-    Raises OptionError, naming the valid options or values, for an unknown key or a value out of range.
+    Raises OptionError, naming the valid options or values, for an unknown or missing key, a value out of
+    range, or a ValueError of the plugin's own (options that do not go together).
     """
     fields = {field.name: field for field in describe(plugin)}
     unknown = [key for key in values if key not in fields]
     if unknown:
         raise OptionError(f"{name} has no option {unknown[0]!r}. It takes: {_listing(fields.values())}.")
-    return plugin(**{key: _value(name, fields[key], value) for key, value in values.items()})
+    missing = [field for field in fields.values() if field.required and field.name not in values]
+    if missing:
+        raise OptionError(f"{name} needs the option {missing[0].name} ({missing[0].allowed}).")
+    converted = {key: _value(name, fields[key], value) for key, value in values.items()}
+    try:
+        return plugin(**converted)
+    except ValueError as error:
+        raise OptionError(f"{name}: {error}") from error
 
 
 def as_dict(plugin: Any) -> dict[str, Any]:
@@ -79,22 +96,31 @@ def as_dict(plugin: Any) -> dict[str, Any]:
 
 
 def _listing(fields: Any) -> str:
-    return ", ".join(f"{f.name} ({f.allowed}, default {f.default})" for f in fields) or "none"
+    words = [f"{f.name} ({f.allowed}{'' if f.required else f', default {f.default}'})" for f in fields]
+    return ", ".join(words) or "none"
 
 
 def _describe(field: dataclasses.Field[Any], hint: Any) -> OptionField:
-    option = Option("")
-    if get_origin(hint) is Annotated:
-        hint, *extras = get_args(hint)
-        option = next((e for e in extras if isinstance(e, Option)), option)
+    hint, option = _unwrapped(hint, Option(""))
     optional = False
-    if get_origin(hint) in (Union, types.UnionType):
-        (hint,) = (arg for arg in get_args(hint) if arg is not type(None))
+    if get_origin(hint) in (Union, types.UnionType) and type(None) in get_args(hint):
         optional = True
-    default = field.default
-    if default is dataclasses.MISSING:
-        default = None if field.default_factory is dataclasses.MISSING else field.default_factory()
-    return OptionField(field.name, hint, optional, default, option)
+        # `Annotated[int, Option(...)] | None` and `Annotated[int | None, Option(...)]` say the same.
+        rest = tuple(arg for arg in get_args(hint) if arg is not type(None))
+        hint, option = _unwrapped(rest[0] if len(rest) == 1 else hint, option)
+    required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    default = None if required else field.default
+    if field.default_factory is not dataclasses.MISSING:
+        default = field.default_factory()
+    return OptionField(field.name, hint, optional, default, option, required)
+
+
+def _unwrapped(hint: Any, option: Option) -> tuple[Any, Option]:
+    """The type inside Annotated, and the Option beside it."""
+    if get_origin(hint) is not Annotated:
+        return hint, option
+    inner, *extras = get_args(hint)
+    return inner, next((e for e in extras if isinstance(e, Option)), option)
 
 
 def _value(plugin: str, field: OptionField, value: Any) -> Any:
@@ -102,11 +128,10 @@ def _value(plugin: str, field: OptionField, value: Any) -> Any:
         return None
     try:
         converted = _convert(field.type, value)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         raise OptionError(f"{plugin}: {field.name}={value} is not valid; it takes {field.allowed}.") from None
     low, high = field.option.low, field.option.high
-    # Written so that NaN, which compares false, is refused too.
-    if (low is not None and not converted >= low) or (high is not None and not converted <= high):
+    if (low is not None and converted < low) or (high is not None and converted > high):
         raise OptionError(f"{plugin}: {field.name}={value} is out of range; it takes {field.allowed}.")
     return converted
 
@@ -116,6 +141,30 @@ def _convert(target: Any, value: Any) -> Any:
         return {str(choice): choice for choice in get_args(target)}[str(value)]
     if target is bool:
         return value if isinstance(value, bool) else _BOOLEANS[str(value).lower()]
-    if target is int and isinstance(value, str):
-        return int(value.replace("_", ""))
-    return target(value)
+    if target is int:
+        return _whole_number(value)
+    if target is float:
+        return _number(value)
+    if target is str and value is not None:
+        return str(value)
+    if isinstance(value, str) or value is None:
+        raise TypeError("this type is not written as text")
+    return value
+
+
+def _whole_number(value: Any) -> int:
+    """12, "12", "1_000" or "1e6"; 1.5 is refused rather than rounded."""
+    try:
+        return operator.index(value) if not isinstance(value, str) else int(value)
+    except (ValueError, TypeError):
+        number = float(value)
+        if not number.is_integer():
+            raise
+        return int(number)
+
+
+def _number(value: Any) -> float:
+    number = float(value)
+    if math.isnan(number):
+        raise ValueError("not a number")
+    return number

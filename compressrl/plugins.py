@@ -10,16 +10,16 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint, entry_points
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from compressrl import hookspecs
-from compressrl.errors import PluginConflictError, UnknownNameError, UsageError
+from compressrl.errors import CompressrlError, PluginConflictError, UnknownNameError, UsageError
 from compressrl.hookspecs import PROJECT, PluginEntry
 
 if TYPE_CHECKING:
@@ -33,6 +33,14 @@ KINDS = {
     "profiler": "compressrl_profilers",
     "runtime": "compressrl_runtimes",
     "policies": "compressrl_policies",
+}
+# What a target of each kind must be able to do (`compressrl.interfaces`).
+METHODS = {
+    "algorithm": "train",
+    "compressor": "compress",
+    "profiler": "read",
+    "runtime": "load",
+    "policies": "find",
 }
 
 
@@ -65,7 +73,9 @@ class Registered:
         module_name, _, attribute = self.entry.target.partition(":")
         try:
             target: type[Any] = getattr(importlib.import_module(module_name), attribute)
-        except Exception as error:
+            if not isinstance(target, type) or not hasattr(target, METHODS[self.kind]):
+                raise TypeError(f"it is not a class with a method {METHODS[self.kind]}()")
+        except (Exception, SystemExit) as error:
             raise UsageError(
                 f"The {self.kind} {self.entry.name!r} of {self.owner} cannot be loaded from "
                 f"{self.entry.target!r}: {_reason(error)}."
@@ -100,12 +110,11 @@ class Registry:
         self.broken: list[Broken] = []
         self._entries: dict[tuple[str, str], Registered] = {}
         self._owners: dict[str, Owner] = {}
-        self._manager = pluggy.PluginManager(PROJECT)
-        self._manager.add_hookspecs(hookspecs)
-        hidden = set(blocked)
+        self._hooks: dict[Owner, pluggy.HookRelay] = {}
+        hidden = {_normalized(name) for name in blocked}
         for point in sorted(points, key=lambda p: (p.name, _owner(p).distribution)):
             owner = _owner(point)
-            if not hidden & {point.name, owner.distribution}:
+            if not hidden & {_normalized(point.name), _normalized(owner.distribution)}:
                 self._claim_entry_point(owner)
                 self._add(point, owner)
 
@@ -128,10 +137,10 @@ class Registry:
     def evaluation_finished(self, report: EvaluationReport) -> list[str]:
         """Call the hook of every plugin; returns one warning for each that raised."""
         warnings = []
-        for name, owner in self._owners.items():
+        for owner, hooks in self._hooks.items():
             try:
-                self._hook("compressrl_evaluation_finished", name)(report=report)
-            except Exception as error:
+                hooks.compressrl_evaluation_finished(report=report)
+            except (Exception, SystemExit) as error:
                 warnings.append(f"{owner} failed on the finished evaluation: {_reason(error)}")
         return warnings
 
@@ -148,28 +157,14 @@ class Registry:
 
     def _add(self, point: EntryPoint, owner: Owner) -> None:
         try:
-            entries = self._declarations(point)
+            hooks = _hooks(point)
+            declared = _declared(hooks)
         except (Exception, SystemExit) as error:
-            if self._manager.has_plugin(point.name):
-                self._manager.unregister(name=point.name)
             self.broken.append(Broken(point.value, owner, _reason(error)))
             return
-        for kind, entry in entries:
+        self._hooks[owner] = hooks
+        for kind, entry in declared:
             self._claim_name(Registered(kind, entry, owner))
-
-    def _declarations(self, point: EntryPoint) -> list[tuple[str, PluginEntry]]:
-        module = point.load()
-        self._manager.register(module, name=point.name)
-        _refuse_misspelt_hooks(module)
-        found: list[tuple[str, PluginEntry]] = []
-        for kind, hook in KINDS.items():
-            for entries in self._hook(hook, point.name)():
-                found += [(kind, _checked(entry, hook)) for entry in entries]
-        return found
-
-    def _hook(self, hook: str, plugin_name: str) -> pluggy.HookCaller:
-        others = [plugin for name, plugin in self._manager.list_name_plugin() if name != plugin_name]
-        return self._manager.subset_hook_caller(hook, others)
 
     def _claim_name(self, registered: Registered) -> None:
         key = (registered.kind, registered.entry.name)
@@ -193,12 +188,14 @@ def registry() -> Registry:
 def parse(text: str) -> tuple[str, dict[str, str]]:
     """Split `name:key=value,key=value` into the name and its option values."""
     name, _, rest = text.partition(":")
-    values = {}
+    values: dict[str, str] = {}
     for item in filter(None, rest.split(",")):
-        key, separator, value = item.partition("=")
+        key, separator, value = (part.strip() for part in item.partition("="))
         if not separator:
             raise UsageError(f"{text!r}: write options as name:key=value,key=value; {item!r} has no '='.")
-        values[key.strip()] = value.strip()
+        if key in values:
+            raise UsageError(f"{text!r}: the option {key!r} is given twice.")
+        values[key] = value
     return name.strip(), values
 
 
@@ -207,30 +204,71 @@ def create(kind: str, text: str) -> Any:
     from compressrl import options
 
     name, values = parse(text)
-    return options.build(registry().get(kind, name).load(), name, values)
+    registered = registry().get(kind, name)
+    plugin = registered.load()
+    try:
+        return options.build(plugin, name, values)
+    except CompressrlError:
+        raise
+    except Exception as error:
+        raise CompressrlError(
+            f"The {kind} {name!r} of {registered.owner} cannot be made: {_reason(error)}."
+        ) from error
+
+
+def _hooks(point: EntryPoint) -> pluggy.HookRelay:
+    """The hooks of one plugin, in a manager of its own: what it does wrong reaches no other plugin."""
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(hookspecs)
+    plugin = point.load()
+    known = [name for name in vars(hookspecs) if name.startswith(f"{PROJECT}_")]
+    implemented = _implemented_hooks(manager, plugin)
+    for hook in implemented:
+        # pluggy would accept it, and never call it.
+        if hook not in known:
+            raise UnknownNameError("hook", hook, known)
+    if not implemented:
+        raise TypeError("it implements no hook of compressrl.hookspecs (is @compressrl.hookimpl missing?)")
+    manager.register(plugin, name=point.name)
+    return manager.hook
+
+
+def _implemented_hooks(manager: pluggy.PluginManager, plugin: object) -> list[str]:
+    found = [(name, manager.parse_hookimpl_opts(plugin, name)) for name in dir(plugin)]
+    return [options.get("specname") or name for name, options in found if options is not None]
+
+
+def _declared(hooks: pluggy.HookRelay) -> list[tuple[str, PluginEntry]]:
+    """Everything that one plugin offers: (kind, entry)."""
+    found: list[tuple[str, PluginEntry]] = []
+    for kind, hook in KINDS.items():
+        for entries in getattr(hooks, hook)():
+            found += [(kind, _checked(entry, hook)) for entry in entries]
+    names = [(kind, entry.name) for kind, entry in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise ValueError(f"it declares the {twice[0]} {twice[1]!r} twice")
+    return found
 
 
 def _checked(entry: Any, hook: str) -> PluginEntry:
     if not isinstance(entry, PluginEntry):
         raise TypeError(f"{hook} must return a list of PluginEntry, not of {type(entry).__name__}")
-    if ":" not in entry.target:
+    if not re.fullmatch(r"\w[\w.-]*", entry.name):
+        raise ValueError(f"the name {entry.name!r} can hold letters, digits, '_', '.' and '-' only")
+    if not re.fullmatch(r"[\w.]+:\w+", entry.target):
         raise ValueError(f"the target {entry.target!r} of {entry.name!r} is not of the form module:Attribute")
     return entry
 
 
-def _refuse_misspelt_hooks(module: ModuleType) -> None:
-    """Pluggy accepts any function marked with hookimpl; one that matches no hook would never be called."""
-    known = [name for name in vars(hookspecs) if name.startswith(f"{PROJECT}_")]
-    for name, value in vars(module).items():
-        implementation = getattr(value, f"{PROJECT}_impl", None)
-        hook = (implementation or {}).get("specname") or name
-        if implementation and hook not in known:
-            raise UnknownNameError("hook", hook, known)
-
-
 def _owner(point: EntryPoint) -> Owner:
     dist = point.dist
-    return Owner(dist.name if dist else "unknown", dist.version if dist else "", point.name)
+    return Owner((dist and dist.name) or "unknown", (dist and dist.version) or "", point.name)
+
+
+def _normalized(name: str) -> str:
+    """A name as package indexes compare it: my_plugin, My-Plugin and my.plugin are one (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _reason(error: BaseException) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save as to_safetensors
 
 from compressrl import files, layers
@@ -60,6 +60,10 @@ class Policy:
     integer_network: IntegerNetwork | None = None
     onnx_graph: bytes | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("action_low", "action_high"):
+            object.__setattr__(self, name, layers.owned(getattr(self, name)))
+
     @property
     def action_size(self) -> int:
         return len(self.action_low)
@@ -72,7 +76,7 @@ class Policy:
 
     @property
     def network(self) -> nn.Module:
-        """The float network, (batch, observation_size) -> (batch, action_size): a fresh copy, yours to change.
+        """The float network, (batch, observation_size) -> (batch, action_size), a copy for you to change.
 
         Raises PipelineError when the policy has been quantized already.
         """
@@ -81,9 +85,10 @@ class Policy:
 
             return copy.deepcopy(self.foreign)
         if self.layers is None:
+            earlier = f"an earlier one ({self.provenance[-1]})" if self.provenance else "an earlier one"
             raise PipelineError(
-                f"This step needs the float network, but an earlier one ({self.provenance[-1]}) left the policy "
-                f"in {self.form} form. Put the quantizer last in the pipeline."
+                f"This step needs the float network, but {earlier} left the policy in {self.form} form. "
+                "Put the quantizer last in the pipeline."
             )
         from compressrl import modules
 
@@ -93,22 +98,30 @@ class Policy:
     def integer(self) -> IntegerNetwork:
         """The integer network; raises PipelineError in any other form."""
         if self.integer_network is None:
-            raise PipelineError(f"This step needs an integer network, but the policy is in {self.form} form.")
+            raise PipelineError(
+                f"This step needs an integer network, but the policy is in {self.form} form. "
+                "Put a quantizer that gives the integer form before it."
+            )
         return self.integer_network
 
     @property
     def graph(self) -> bytes:
         """The ONNX bytes of a foreign tool; raises PipelineError in any other form (see `to_onnx`)."""
         if self.onnx_graph is None:
-            raise PipelineError(f"This step needs an ONNX graph, but the policy is in {self.form} form.")
+            raise PipelineError(
+                f"This step needs an ONNX graph, but the policy is in {self.form} form. "
+                "Put the stage that gives one before it."
+            )
         return self.onnx_graph
 
     def with_network(self, module: nn.Module, step: str) -> Policy:
-        """A new policy with this float network; `step` (what was done) extends the provenance."""
+        """A new policy with a copy of this float network; `step` (what was done) extends the provenance."""
+        import copy
+
         from compressrl import modules
 
         row = modules.from_module(module)
-        foreign = module.eval() if row is None else None
+        foreign = copy.deepcopy(module).cpu().eval() if row is None else None
         return self._with(step, layers=row, foreign=foreign)
 
     def with_integer(self, network: IntegerNetwork, step: str) -> Policy:
@@ -164,7 +177,7 @@ class Policy:
         """Read a policy file. Raises PolicyFileError: missing, truncated, altered, newer, or not a policy."""
         path = Path(path)
         document, arrays = _read(path)
-        if document.get("version", 0) > FORMAT_VERSION:
+        if document["version"] > FORMAT_VERSION:
             raise PolicyFileError(
                 f"{path} was written by a newer compressrl (format {document['version']}, this one reads "
                 f"{FORMAT_VERSION}). Upgrade compressrl."
@@ -175,9 +188,11 @@ class Policy:
                 f"{path} was altered after it was written (its hash does not fit). Get a fresh copy."
             )
         try:
-            return _restore(document, arrays)
-        except (KeyError, TypeError, ValueError) as error:
+            policy = _restore(document, arrays)
+            _check_sizes(policy)
+        except Exception as error:  # whatever stands in the file, nothing of it is executed
             raise PolicyFileError(f"{path} is not a complete policy: {error!r}.") from error
+        return policy
 
 
 def _describe(policy: Policy) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -246,17 +261,31 @@ def _restore_integer(document: dict[str, Any], arrays: dict[str, np.ndarray]) ->
     )
 
 
+def _check_sizes(policy: Policy) -> None:
+    """Raise ValueError when the network does not map observations to actions. A graph's runtime checks it."""
+    if policy.form == "graph":
+        return
+    with np.errstate(all="ignore"):
+        shape = policy(np.zeros(policy.observation_size, np.float32)).shape
+    if shape != (policy.action_size,):
+        raise ValueError(f"it gives actions of shape {shape}, not {(policy.action_size,)}")
+
+
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    if not path.is_file():
-        raise PolicyFileError(f"{path} does not exist or is not a file.")
     try:
+        if not path.is_file():
+            raise PolicyFileError(f"{path} does not exist or is not a file.")
         with safe_open(path, framework="numpy") as file:
-            metadata: dict[str, str] = file.metadata() or {}
+            text = (file.metadata() or {}).get("compressrl")
+            if text is None:
+                raise PolicyFileError(f"{path} is a safetensors file, but not a compressrl policy.")
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        if "compressrl" not in metadata:
-            raise PolicyFileError(f"{path} is a safetensors file, but not a compressrl policy.")
-        document: dict[str, Any] = json.loads(metadata["compressrl"])
-    except (SafetensorError, OSError, ValueError) as error:
+        document: dict[str, Any] = json.loads(text)
+        if not isinstance(document, dict) or not isinstance(document.get("version"), int):
+            raise ValueError("its header is of another format")
+    except PolicyFileError:
+        raise
+    except Exception as error:  # safetensors raises several types for the many ways to be damaged
         raise PolicyFileError(f"{path} is truncated, damaged or not a policy file ({error}).") from error
     return document, arrays
 
