@@ -1,0 +1,53 @@
+"""A counter in /proc or /sys, read through a descriptor that stays open."""
+
+from __future__ import annotations
+
+import os
+import weakref
+
+
+class CounterFile:
+    """One `pread` a reading (0.6-1.1 µs); opened by the first one, and anew in a forked or unpickled copy.
+
+    A child must not read through its parent's descriptor: /proc/self/statm opened before a fork shows the
+    parent.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._descriptor = -1
+        _instances.add(self)
+
+    def read(self) -> bytes:
+        """The first 128 bytes. Raises OSError."""
+        if self._descriptor < 0:
+            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        return os.pread(self._descriptor, 128, 0)
+
+    @property
+    def vanished(self) -> bool:
+        """Whether the file behind the open descriptor was deleted: it would show its last value for ever."""
+        return self._descriptor >= 0 and os.fstat(self._descriptor).st_nlink == 0
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __del__(self) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[type[CounterFile], tuple[str]]:
+        return CounterFile, (self.path,)
+
+
+_instances: weakref.WeakSet[CounterFile] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for file in _instances:
+        file.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_all)
