@@ -5,7 +5,8 @@ from __future__ import annotations
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from gymnasium.error import DependencyNotInstalled, Error, NamespaceNotFound, UnregisteredEnv
+from gymnasium.error import DependencyNotInstalled, UnregisteredEnv
+from gymnasium.utils import RecordConstructorArgs
 
 from compressrl.errors import EnvironmentUnavailableError, UnknownNameError
 from compressrl.interfaces import Float32Array
@@ -13,11 +14,14 @@ from compressrl.interfaces import Float32Array
 Env = gymnasium.Env[Float32Array, Float32Array]
 
 
-class Float32Observations(gymnasium.ObservationWrapper[Float32Array, Float32Array, np.ndarray]):
+class Float32Observations(
+    gymnasium.ObservationWrapper[Float32Array, Float32Array, np.ndarray], RecordConstructorArgs
+):
     """Casts observations to flat float32, as policies take them (MuJoCo gives float64)."""
 
     def __init__(self, env: gymnasium.Env[np.ndarray, Float32Array]) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self)
+        gymnasium.ObservationWrapper.__init__(self, env)
         inner = env.observation_space
         assert isinstance(inner, spaces.Box)
         self.observation_space = spaces.Box(
@@ -25,25 +29,26 @@ class Float32Observations(gymnasium.ObservationWrapper[Float32Array, Float32Arra
         )
 
     def observation(self, observation: np.ndarray) -> Float32Array:
-        return np.asarray(observation, dtype=np.float32).ravel()
+        # A copy: an environment may write its next observation into the same array.
+        return np.array(observation, dtype=np.float32).ravel()
 
 
 def make(env_id: str, seed: int | None = None) -> Env:
     """Make an environment with flat float32 observations and a continuous action space.
 
     Raises UnknownNameError (with suggestions) and EnvironmentUnavailableError (missing dependency,
-    discrete actions, structured observations).
+    discrete or structured actions, structured observations, a constructor that fails).
     """
     try:
         env = gymnasium.make(env_id)
-    except (NamespaceNotFound, UnregisteredEnv) as error:
+    except UnregisteredEnv as error:
         raise _unknown(env_id) from error
-    except (DependencyNotInstalled, ModuleNotFoundError, ImportError) as error:
+    except (DependencyNotInstalled, ImportError) as error:
         raise EnvironmentUnavailableError(
             f"{env_id} cannot be made, a dependency is missing: {_first_line(error)}"
         ) from error
-    except Error as error:
-        raise EnvironmentUnavailableError(f"{env_id} cannot be made: {_first_line(error)}") from error
+    except Exception as error:  # the constructor is anybody's code
+        raise EnvironmentUnavailableError(f"{env_id!r} cannot be made: {_first_line(error)}") from error
     _check_spaces(env_id, env)
     env = Float32Observations(env)
     if seed is not None:
@@ -57,6 +62,11 @@ def _check_spaces(env_id: str, env: gymnasium.Env[np.ndarray, Float32Array]) -> 
         raise EnvironmentUnavailableError(
             f"{env_id} has the action space {env.action_space}; "
             "the algorithms and policies here need a continuous one (Box), e.g. HalfCheetah-v5."
+        )
+    if len(env.action_space.shape) != 1:
+        raise EnvironmentUnavailableError(
+            f"{env_id} has actions of shape {env.action_space.shape}; policies here give flat vectors. "
+            "Register a version of it whose actions are flat."
         )
     if not (np.isfinite(env.action_space.low).all() and np.isfinite(env.action_space.high).all()):
         raise EnvironmentUnavailableError(

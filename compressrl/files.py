@@ -27,7 +27,8 @@ def atomic(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise CompressrlError(f"{path} cannot be written: {error.strerror or error}.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def write_bytes_atomic(path: Path, content: bytes) -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from compressrl import files, plugins
-from compressrl.errors import PipelineError
+from compressrl.errors import CompressrlError, PipelineError, UsageError
 from compressrl.interfaces import Compressor
 from compressrl.lab import Lab
 from compressrl.policy import Policy
 from compressrl.progress import Progress, silent
+
+# A plus between stages, not the sign of a number or of its exponent: `l2:ratio=5e-1+ptsq`, `x:limit=1e+3`.
+_JOINT = re.compile(r"(?<!=)\+(?!(?<=\d[eE]\+)\d)")
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,7 @@ def parse(text: str) -> list[Stage]:
 
     Raises OptionError, UnknownNameError, and PipelineError for an order that cannot work.
     """
-    parts = [part.strip() for part in text.split("+")]
+    parts = [part.strip() for part in _JOINT.split(text)]
     if not all(parts):
         raise PipelineError(f"The pipeline {text!r} has an empty stage. Write e.g. l2:ratio=0.5+ptsq.")
     stages = [Stage(part, plugins.create("compressor", part)) for part in parts]
@@ -46,13 +53,34 @@ def run(stages: list[Stage], policy: Policy, lab: Lab) -> Policy:
         lab.progress(f"compressing: {stage.text}", 0, 1)
         try:
             result = stage.compressor.compress(policy, lab)
+            _check_result(result, policy)
         except PipelineError as error:
             raise PipelineError(f"The pipeline fails at {where}: {error}") from error
-        if (result.observation_size, result.action_size) != (policy.observation_size, policy.action_size):
-            raise PipelineError(f"The pipeline fails at {where}: it changed the observation or action size.")
+        except CompressrlError:
+            raise
+        except Exception as error:  # a compressor is anybody's code
+            reason = f"{type(error).__name__}: {error}"
+            raise CompressrlError(f"The pipeline fails at {where}: {reason}") from error
         lab.progress(f"compressing: {stage.text}", 1, 1)
         policy = result
     return policy
+
+
+def _check_result(result: Any, given: Policy) -> None:
+    """Raise PipelineError where a stage did not return a policy for the spaces that it was given."""
+    if not isinstance(result, Policy):
+        raise PipelineError(f"it returned {type(result).__name__}, not a Policy.")
+    try:
+        action = result(np.zeros(given.observation_size, np.float32))
+    except Exception as error:
+        raise PipelineError(
+            f"its policy cannot act on {given.observation_size} observations ({error})."
+        ) from error
+    sizes = (result.observation_size, *action.shape, result.action_size)
+    if sizes != (given.observation_size, given.action_size, given.action_size):
+        raise PipelineError("it changed the observation or action size.")
+    if not np.isfinite(action).all():
+        raise PipelineError("its policy gives NaN or infinite actions.")
 
 
 def _refuse_impossible_order(stages: list[Stage]) -> None:
@@ -62,8 +90,8 @@ def _refuse_impossible_order(stages: list[Stage]) -> None:
         takes = getattr(after.compressor, "takes", None)
         if gives is not None and takes is not None and gives not in takes:
             raise PipelineError(
-                f"{after.text!r} cannot follow {before.text!r}: it takes a policy in {' or '.join(takes)} form, "
-                f"and gets one in {gives} form. Put {before.text!r} last."
+                f"{after.text!r} cannot follow {before.text!r}: it takes a policy in {' or '.join(takes)} "
+                f"form, and gets one in {gives} form. Put {before.text!r} last."
             )
 
 
@@ -85,6 +113,10 @@ def compress(
     target = Path(out) if out is not None else None
     if target is not None:
         files.make_folder(target.parent)
+        if target.is_dir():
+            raise UsageError(
+                f"{target} is a folder; name the policy file to write, e.g. {target}/small.policy."
+            )
     result = run(stages, loaded, lab_for(loaded, env_id or loaded.env_id, "", seed, progress))
     if target is not None:
         result.save(target)

@@ -117,7 +117,7 @@ class Retention:
     """Compressed return over baseline return, paired by episode seed.
 
     value:        ratio of means above `zero_return`; None where the baseline's mean is not above it
-    ci95:         paired bootstrap interval of `value`
+    ci95:         paired bootstrap interval of `value`; None for a single pair
     margin:       share of the return that may be lost
     non_inferior: the interval's lower end is above 1 - margin
     pairs:        episodes
@@ -137,7 +137,7 @@ class Retention:
     above_random: float | None
     probability_of_improvement: float
     difference: float
-    difference_ci95: tuple[float, float]
+    difference_ci95: tuple[float, float] | None
 
 
 @dataclass(frozen=True)

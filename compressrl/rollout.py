@@ -52,7 +52,7 @@ def _run_episode(act: PolicyFunction, env: Env, seed: int) -> tuple[float, int, 
         action = act(observation)
         if previous is not None:
             change += float(np.abs(action - previous).mean())
-        previous = action
+        previous = np.array(action)  # a runtime may write its next action into the same array
         observation, reward, terminated, truncated, _ = env.step(action)
         total += float(reward)
         length += 1

@@ -12,11 +12,12 @@ from typing import Any
 import compressrl
 from compressrl import defaults, environments, files, options, plugins, rollout
 from compressrl.environments import Env
+from compressrl.errors import UsageError
 from compressrl.lab import Lab
 from compressrl.policy import Policy
 from compressrl.progress import Progress, silent
 from compressrl.records import EpisodeRecords
-from compressrl.training import BEST_POLICY, LEARNING_CURVE, TrainingSession
+from compressrl.training import BEST_POLICY, CHECKPOINT, LEARNING_CURVE, TrainingSession
 
 FINAL_POLICY = "final.policy"
 RECORD = "training.json"
@@ -59,22 +60,30 @@ def train(
 
     # One thread: the same seed gives the same weights whatever the number of cores.
     torch.set_num_threads(1)
+    _check_device(device)
     commit = _commit()  # now: the checkout may move on while this process trains
     learner = plugins.create("algorithm", algorithm)
     name, _ = plugins.parse(algorithm)
     environments.make(env_id).close()
     folder = files.make_folder(Path(out) if out else default_folder(name, env_id, seed))
+    if (folder / RECORD).exists() and not (folder / CHECKPOINT).exists():
+        raise UsageError(
+            f"{folder} holds a finished run without its checkpoint. Choose another --out, or delete {RECORD}."
+        )
     session = TrainingSession(
         steps=steps,
         device=device,
         folder=folder,
-        fingerprint={"algorithm": name, "env_id": env_id, "seed": seed, **options.as_dict(learner)},
+        fingerprint={**options.as_dict(learner), "algorithm": name, "env_id": env_id, "seed": seed},
         evaluate=_curve_evaluator(env_id),
         evaluation_every=min(10_000, max(steps // 10, 1)),
         checkpoint_every=50_000,
         progress=progress,
     )
-    final = learner.train(Lab(env_id=env_id, seed=seed, training=session))
+    try:
+        final = learner.train(Lab(env_id=env_id, seed=seed, training=session))
+    finally:
+        session.close()
     path = folder / FINAL_POLICY
     policy = Policy.load(folder / BEST_POLICY) if (folder / BEST_POLICY).exists() else final
     policy.save(path)
@@ -137,11 +146,23 @@ def _curve_evaluator(env_id: str) -> Callable[[Policy], float]:
     return evaluate
 
 
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(f"The device {device!r} cannot be used: {reason}. Use --device cpu.") from error
+
+
 def _commit() -> str:
     """The commit of the checkout that this package runs from (`-dirty` if changed), "" if installed."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return ""
     words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    result = subprocess.run(words, capture_output=True, text=True, check=False)
-    return result.stdout.strip()
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:  # git is not installed
+        return ""

@@ -1,7 +1,11 @@
 """Retention and its uncertainty: paired bootstrap, interquartile mean, non-inferiority.
 
 Sources: Agarwal et al. 2021, "Deep RL at the edge of the statistical precipice" (arXiv 2108.13264), for the
-IQM and stratified bootstrap; Efron & Tibshirani 1993 for the bootstrap of a ratio of paired means.
+IQM and stratified bootstrap; Efron & Tibshirani 1993 for the bootstrap of a ratio of paired means;
+Hesterberg 2015, "What teachers should know about the bootstrap" (arXiv 1411.5279), §4.1 for the expanded
+percentile interval. The plain percentile interval of 10 pairs holds the true retention in 87-90 % of
+experiments instead of 95 %, the expanded one in 90.5-94.7 %; of 30 pairs in 92-95 % and 94-95.5 %
+(simulated for normal, skewed and now-and-then falling returns; the last two are the low ends).
 """
 
 from __future__ import annotations
@@ -42,17 +46,19 @@ def retention(
     random_return: mean return of the random policy. It takes the place of zero return where the baseline's
         own mean is not positive (Pendulum pays costs only), and gives `above_random` everywhere
     margin: non-inferior means that the interval's lower end is above 1 - margin
+    A single pair says nothing about the spread: its intervals are None and it is never non-inferior.
     Raises ValueError when the shapes differ or are empty.
     """
     pairs = _paired(baseline, compressed)
     base, comp = pairs[..., 0], pairs[..., 1]
     zero = 0.0 if base.mean() > 0 or random_return is None else random_return
     means = _resampled_means(pairs, resamples, np.random.default_rng(seed))
+    units = base.shape[0] if base.shape[0] > 1 else base.shape[1]  # what is resampled independently
     value = _ratio(base, comp, zero)
     # A resample in which the baseline fails altogether has no ratio; it counts as the worst possible.
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.where(means[:, 0] > zero, (means[:, 1] - zero) / (means[:, 0] - zero), -np.inf)
-    interval = _interval(ratios) if value is not None else None
+    interval = _interval(ratios, units) if value is not None else None
     return Retention(
         value=value,
         ci95=interval,
@@ -63,7 +69,7 @@ def retention(
         above_random=None if random_return is None else _ratio(base, comp, random_return),
         probability_of_improvement=float((comp > base).mean() + 0.5 * (comp == base).mean()),
         difference=float(comp.mean() - base.mean()),
-        difference_ci95=_interval(means[:, 1] - means[:, 0]),
+        difference_ci95=_interval(means[:, 1] - means[:, 0], units),
     )
 
 
@@ -92,8 +98,16 @@ def _resampled_means(pairs: Floats, resamples: int, rng: np.random.Generator) ->
     return means
 
 
-def _interval(samples: Floats) -> tuple[float, float]:
-    tail = (1 - CONFIDENCE) / 2
+def _interval(samples: Floats, units: int) -> tuple[float, float] | None:
+    """Expanded percentile interval of a bootstrap over this many independent units; None for a single one.
+
+    Resampling n units divides by n, not n - 1, and knows no t distribution. So the tails are cut at
+    Φ(t √(n / (n - 1))) with Student's t of n - 1 degrees of freedom (Hesterberg 2015, §4.1).
+    """
+    if units < 2:
+        return None
+    t = stats.t.ppf((1 - CONFIDENCE) / 2, units - 1)
+    tail = stats.norm.cdf(t * np.sqrt(units / (units - 1)))
     low, high = np.quantile(samples, [tail, 1 - tail], method="inverted_cdf")
     return float(low), float(high)
 

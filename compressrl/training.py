@@ -7,17 +7,19 @@ rollout), which evaluates and checkpoints when it is time. Everything else is th
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from compressrl import files
-from compressrl.errors import TrainingDivergedError, UsageError
+import numpy as np
+
+from compressrl import files, layers
+from compressrl.errors import CompressrlError, TrainingDivergedError, UsageError
 from compressrl.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ class TrainingSession:
     _last_evaluation: int = 0
     _last_checkpoint: int = 0
     _last_progress: int = 0
+    _resumed_at: int = -1
     _tensorboard: Any = None
 
     @property
@@ -81,31 +84,20 @@ class TrainingSession:
     def resume(self) -> dict[str, Any] | None:
         """State that `boundary` saved last, or None at the beginning of a run.
 
-        Raises UsageError when the folder holds a checkpoint of another algorithm, environment or options.
+        Raises UsageError when the folder holds a checkpoint of another algorithm, environment or options,
+        or of a run that was asked for more steps.
         """
-        path = self.folder / CHECKPOINT if self.folder else None
-        if path is None or not path.exists():
+        if self.folder is None:
             return None
-        import torch
-
-        try:
-            saved = torch.load(path, map_location=self.device, weights_only=True)
-        except Exception as error:
-            raise UsageError(
-                f"{path} cannot be read ({type(error).__name__}); delete it to start anew."
-            ) from error
-        if saved["fingerprint"] != dict(self.fingerprint):
-            different = sorted(
-                k for k in {*saved["fingerprint"], *self.fingerprint}
-                if saved["fingerprint"].get(k) != self.fingerprint.get(k)
-            )  # fmt: skip
-            raise UsageError(
-                f"{path} is of another run (different: {', '.join(different)}). "
-                "Choose another --out, or delete it."
-            )
+        path = self.folder / CHECKPOINT
+        if not path.exists():
+            self._truncate_curve(-1)
+            return None
+        saved = self._read_checkpoint(path)
+        self._refuse_another_run(path, saved)
         self._started = time.monotonic() - saved["seconds"]
         self.best_return, self.best_step = saved["best"]
-        self._last_evaluation = self._last_checkpoint = saved["step"]
+        self._resumed_at = self._last_evaluation = self._last_checkpoint = saved["step"]
         self._truncate_curve(saved["step"])
         state: dict[str, Any] = saved["state"]
         return state
@@ -119,8 +111,7 @@ class TrainingSession:
         """Losses and the like, for TensorBoard. Raises TrainingDivergedError on NaN or infinity."""
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
-            kept = f" The last good policy is kept in {self.folder}." if self.folder else ""
-            raise TrainingDivergedError(f"{', '.join(bad)} became NaN or infinite at step {step}.{kept}")
+            raise self._diverged(step, ", ".join(bad))
         self._write_scalars(step, values)
 
     def boundary(self, step: int, policy: Callable[[], Policy], state: Callable[[], dict[str, Any]]) -> None:
@@ -128,11 +119,12 @@ class TrainingSession:
 
         `policy` and `state` are called only when needed; `state` holds tensors, numbers, strings and
         lists or dicts of them (what torch.load reads with weights_only=True).
+        Raises TrainingDivergedError, and writes nothing, when the policy holds NaN or infinity.
         """
         ends = step >= self.steps
         if self.evaluate and (ends or step - self._last_evaluation >= self.evaluation_every):
             self._last_evaluation = step
-            self._record_evaluation(step, policy())
+            self._record_evaluation(step, self._finite(step, policy()))
         if self.folder and (ends or step - self._last_checkpoint >= self.checkpoint_every):
             self._last_checkpoint = step
             self.save(step, policy, state)
@@ -144,18 +136,63 @@ class TrainingSession:
         """Write checkpoint and latest policy, each by atomic rename: a full disk leaves the old ones."""
         if self.folder is None:
             return
-        import torch
-
+        latest = self._finite(step, policy())
         payload = {
             "fingerprint": dict(self.fingerprint),
+            "steps": self.steps,
             "step": step,
             "seconds": self.seconds,
             "best": (self.best_return, self.best_step),
             "state": state(),
         }
-        with files.atomic(self.folder / CHECKPOINT) as temporary:
-            torch.save(payload, temporary)
-        policy().save(self.folder / LATEST_POLICY)
+        with files.atomic(self.folder / CHECKPOINT) as temporary, temporary.open("wb") as file:
+            _torch_save(payload, file)
+        latest.save(self.folder / LATEST_POLICY)
+
+    def close(self) -> None:
+        """Write out the TensorBoard scalars that are still in memory. The session can go on afterwards."""
+        if self._tensorboard:
+            with contextlib.suppress(OSError):  # the checkpoint, not a scalar, reports a full disk
+                self._tensorboard.close()
+            self._tensorboard = None
+
+    def _read_checkpoint(self, path: Path) -> dict[str, Any]:
+        import torch
+
+        try:
+            saved: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+            missing = {"fingerprint", "step", "seconds", "best", "state"} - saved.keys()
+        except Exception as error:  # torch raises many types for a damaged file
+            raise UsageError(
+                f"{path} cannot be read ({type(error).__name__}); delete it to start anew."
+            ) from error
+        if missing:
+            raise UsageError(f"{path} is not a checkpoint of a training run; choose another --out.")
+        return saved
+
+    def _refuse_another_run(self, path: Path, saved: Mapping[str, Any]) -> None:
+        old, new = saved["fingerprint"], dict(self.fingerprint)
+        different = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+        if different:
+            raise UsageError(
+                f"{path} is of another run (different: {', '.join(different)}). "
+                "Choose another --out, or delete it."
+            )
+        if saved["step"] > self.steps < saved.get("steps", 0):
+            raise UsageError(
+                f"{path} is of a run of {saved['steps']} steps, more than {self.steps}. Choose another --out."
+            )
+
+    def _finite(self, step: int, policy: Policy) -> Policy:
+        arrays = layers.describe(policy.layers)[1] if policy.layers else {}
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise self._diverged(step, "the policy")
+        return policy
+
+    def _diverged(self, step: int, what: str) -> TrainingDivergedError:
+        paths = [self.folder / name for name in (BEST_POLICY, LATEST_POLICY)] if self.folder else []
+        kept = next((f" The last good policy is {path}." for path in paths if path.exists()), "")
+        return TrainingDivergedError(f"{what} became NaN or infinite at step {step}.{kept}")
 
     def _note(self) -> str:
         if not self._recent_returns:
@@ -172,33 +209,53 @@ class TrainingSession:
         if mean > self.best_return:
             self.best_return, self.best_step = mean, step
             policy.save(self.folder / BEST_POLICY)
-        path = self.folder / LEARNING_CURVE
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(CURVE_COLUMNS)
-            writer.writerow([step, f"{self.seconds:.1f}", f"{mean:.2f}", f"{recent:.2f}"])
+        row = f"{step},{self.seconds:.1f},{mean:.2f},{recent:.2f}"
+        self._write_curve([*self._read_curve(), row])
 
     def _truncate_curve(self, step: int) -> None:
         # Rows past the checkpoint belong to steps that will be run again.
+        rows = self._read_curve()
+        if rows:
+            self._write_curve([row for row in rows if int(row.split(",")[0]) <= step])
+
+    def _read_curve(self) -> list[str]:
         path = self.folder / LEARNING_CURVE if self.folder else None
-        if path is None or not path.exists():
-            return
-        header, *rows = path.read_text().splitlines()
-        kept = [row for row in rows if int(row.split(",")[0]) <= step]
-        files.write_text_atomic(path, "\n".join([header, *kept]) + "\n")
+        return path.read_text().splitlines()[1:] if path and path.exists() else []
+
+    def _write_curve(self, rows: list[str]) -> None:
+        assert self.folder is not None
+        # The whole file by atomic rename: a crash never leaves half a row.
+        files.write_text_atomic(self.folder / LEARNING_CURVE, "\n".join([",".join(CURVE_COLUMNS), *rows, ""]))
 
     def _write_scalars(self, step: int, values: Mapping[str, float]) -> None:
         if self.folder is None:
             return
-        if self._tensorboard is None:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:  # the extra `compressrl[tensorboard]` is not installed
-                self._tensorboard = False
-            else:
-                self._tensorboard = SummaryWriter(str(self.folder / "tensorboard"))
-        if self._tensorboard:
-            for name, value in values.items():
+        try:
+            if self._tensorboard is None:
+                self._tensorboard = _summary_writer(self.folder / "tensorboard", self._resumed_at)
+            for name, value in values.items() if self._tensorboard else ():
                 self._tensorboard.add_scalar(name, value, step)
+        except OSError as error:
+            raise CompressrlError(f"{self.folder} cannot be written: {error.strerror or error}.") from error
+
+
+def _summary_writer(folder: Path, resumed_at: int) -> Any:
+    """TensorBoard's writer, or False where the extra `compressrl[tensorboard]` is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return False
+    # Scalars past the checkpoint belong to steps that are run again: TensorBoard hides them.
+    return SummaryWriter(str(folder), purge_step=resumed_at + 1)
+
+
+def _torch_save(value: Any, file: IO[bytes]) -> None:
+    """torch.save, with the OSError of a failed write; torch hides it in a RuntimeError."""
+    import torch
+
+    try:
+        torch.save(value, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise

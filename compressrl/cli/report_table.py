@@ -30,8 +30,10 @@ def show(report: EvaluationReport, folder: Path, console: Console | None = None)
 def verdict(report: EvaluationReport) -> str:
     """The answer to "does the compressed policy still do its job?", in one sentence."""
     kept, margin = report.retention, f"{report.retention.margin:.0%}"
-    if kept.value is None or kept.ci95 is None:
+    if kept.value is None:
         return "Verdict: the baseline does no better than random actions; retention means nothing here."
+    if kept.ci95 is None:
+        return "Verdict: open. One episode says nothing about the next; try more --episodes."
     if kept.non_inferior:
         return f"Verdict: deploy it. With 95 % confidence it loses less than {margin} of the return."
     if kept.ci95[1] < 1 - kept.margin:
@@ -44,8 +46,10 @@ def verdict(report: EvaluationReport) -> str:
 
 def retention_line(report: EvaluationReport) -> str:
     kept = report.retention
-    if kept.value is None or kept.ci95 is None:
+    if kept.value is None:
         return "Retention: n/a"
+    if kept.ci95 is None:
+        return f"Retention: {kept.value:.1%} of the return in a single pair of episodes"
     low, high = kept.ci95
     against = "" if kept.zero_return == 0 else f", counted from the random policy's {kept.zero_return:.0f}"
     return f"Retention: {kept.value:.1%} of the return, 95 % interval {low:.1%} to {high:.1%}{against}"

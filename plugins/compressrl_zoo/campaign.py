@@ -47,23 +47,26 @@ CELLS = (
 )
 
 
-def train(cells: tuple[Cell, ...] = CELLS, at_once: int = 2) -> None:
-    """Run `compressrl train` for each cell that has no finished run, each in a process of its own."""
+def train(cells: tuple[Cell, ...] = CELLS, at_once: int = 2) -> list[str]:
+    """Run `compressrl train` for each cell that has no finished run, each in a process of its own.
+
+    Returns the names of those that failed; the log in the run's folder says why.
+    """
     with ThreadPoolExecutor(at_once) as pool:
-        list(pool.map(_train, cells))
+        codes = list(pool.map(_train, cells))
+    return [cell.name for cell, code in zip(cells, codes, strict=True) if code != 0]
 
 
-def _train(cell: Cell) -> None:
+def _train(cell: Cell) -> int:
     folder = RUNS / cell.name
     if (folder / runs.RECORD).exists():
-        return
+        return 0
     folder.mkdir(parents=True, exist_ok=True)
     arguments = ["--algo", cell.algorithm, "--env", cell.env_id, "--steps", str(cell.steps)]
     arguments += ["--seed", str(cell.seed), "--out", str(folder)]
+    words = [sys.executable, "-m", "compressrl", "train", *arguments]
     with (folder / "train.log").open("a") as log:
-        subprocess.run(
-            [sys.executable, "-m", "compressrl", "train", *arguments], stderr=log, stdout=log, check=False
-        )
+        return subprocess.run(words, stderr=log, stdout=log, check=False).returncode
 
 
 def collect() -> list[str]:
@@ -86,7 +89,8 @@ def collect() -> list[str]:
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["train"]:
-            train()
+            failed = train()
+            sys.exit(f"failed: {', '.join(failed)}; see {RUNS}/*/train.log" if failed else 0)
         case ["collect"]:
             print("\n".join(collect()))  # noqa: T201
         case _:
