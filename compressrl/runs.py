@@ -21,6 +21,7 @@ from compressrl.training import BEST_POLICY, CHECKPOINT, LEARNING_CURVE, Trainin
 
 FINAL_POLICY = "final.policy"
 RECORD = "training.json"
+COMMITS = "commits.txt"
 # Seeds of evaluations during training; far from those that `evaluate` draws.
 CURVE_SEEDS = tuple(range(1_000_000_000, 1_000_000_005))
 FINAL_SEEDS = tuple(range(1_100_000_000, 1_100_000_020))
@@ -32,7 +33,7 @@ class TrainingResult:
 
     policy:  the policy of the best evaluation along the way (5 episodes each)
     path:    its file
-    record:  command, seed, steps, seconds, version, commit, returns over 20 episodes of fresh seeds
+    record:  command, seed, steps, seconds, version, commits, returns over 20 episodes of fresh seeds
     """
 
     policy: Policy
@@ -61,7 +62,7 @@ def train(
     # One thread: the same seed gives the same weights whatever the number of cores.
     torch.set_num_threads(1)
     _check_device(device)
-    commit = _commit()  # now: the checkout may move on while this process trains
+    commits = _note_commit(folder)  # now: the checkout may move on while this process trains
     learner = plugins.create("algorithm", algorithm)
     name, _ = plugins.parse(algorithm)
     environments.make(env_id).close()
@@ -87,7 +88,7 @@ def train(
     path = folder / FINAL_POLICY
     policy = Policy.load(folder / BEST_POLICY) if (folder / BEST_POLICY).exists() else final
     policy.save(path)
-    record = _record(algorithm, env_id, session, seed, policy) | {"commit": commit}
+    record = _record(algorithm, env_id, session, seed, policy) | {"commits": commits}
     files.write_json_atomic(folder / RECORD, record)
     return TrainingResult(policy, path, record)
 
@@ -154,6 +155,16 @@ def _check_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
         raise UsageError(f"The device {device!r} cannot be used: {reason}. Use --device cpu.") from error
+
+
+def _note_commit(folder: Path) -> list[str]:
+    """The commits that this run was trained with, in order: more than one if it was resumed after a change."""
+    path = folder / COMMITS
+    commits = path.read_text().split() if path.exists() else []
+    if _commit() not in commits[-1:]:
+        commits.append(_commit())
+        files.write_text_atomic(path, "\n".join(commits) + "\n")
+    return commits
 
 
 def _commit() -> str:
