@@ -45,7 +45,7 @@ class RunningMoments:
         return {"mean": mean, "variance": variance, "count": self.count}
 
     def load(self, state: dict[str, Any]) -> None:
-        self.mean, self.variance = state["mean"].numpy().copy(), state["variance"].numpy().copy()
+        self.mean, self.variance = state["mean"].cpu().numpy(), state["variance"].cpu().numpy()
         self.count = state["count"]
 
 

@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -104,7 +104,7 @@ class PolicyLearner(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class OnPolicy(ABC):
-    """Options and training of every on-policy algorithm; `name` and `learner` are the algorithm's own."""
+    """Options and training of every on-policy algorithm; `name` and `learner` are its own."""
 
     num_envs: Annotated[int, Option("environments stepped in turn, with one forward pass", low=1)] = 1
     n_steps: Annotated[int, Option("steps of one rollout, all environments together", low=2)] = 1024
@@ -118,10 +118,7 @@ class OnPolicy(ABC):
     warm_log_std: Annotated[float, Option("the same after a warm start", low=-5, high=1)] = -1.5
     warm_up: Annotated[int, Option("rollouts after a warm start that only the critic learns from", low=0)] = 4
 
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """What the user types."""
+    name: ClassVar[str]
 
     @abstractmethod
     def learner(self, agent: ActorCritic) -> PolicyLearner: ...
@@ -147,7 +144,7 @@ class Training:
 
     def _build(self, generator: torch.Generator) -> None:
         options, A, hidden = self.options, self.box.shape[0], hidden_widths(self.options.hidden)
-        self.inputs: list[nn.Module] = []
+        self.inputs = nn.Sequential()
         if self.session.start is None:
             # A small last layer: the first actions hardly depend on the observation.
             mean = orthogonal(mlp([self.D, *hidden, A], generator, nn.Tanh), 0.01, generator)
@@ -156,8 +153,8 @@ class Training:
             self.inputs, mean = start_layers(self.session.start)
             log_std = torch.full((A,), options.warm_log_std)
         value = orthogonal(mlp([self.D, *hidden, 1], generator, nn.Tanh), 1.0, generator)
-        agent = ActorCritic(self.session.adapt_actor(mean), log_std, value)
-        self.agent = agent.to(self.session.device)
+        self.inputs.to(self.session.device)
+        self.agent = ActorCritic(self.session.adapt_actor(mean), log_std, value).to(self.session.device)
         self.learner = options.learner(self.agent)
         self.critic = ValueLearner(self.agent, options)
 
@@ -200,7 +197,8 @@ class Training:
 
     def _mean_action(self) -> PolicyFunction:
         """Numpy where the network is of known layers: three times faster than torch on a few rows."""
-        network = nn.Sequential(*self.inputs, self.agent.mean)
+        # Eval mode: the ranges that a fake quantizer tracks come from batches, not from single states.
+        network = nn.Sequential(*self.inputs, self.agent.mean).eval()
         row = modules.from_module(network)
         if row is not None:
             return lambda observations: layers.forward(row, observations)
@@ -216,6 +214,7 @@ class Training:
         options, batch = self.options, self._batch(rollout)
         remaining = 1 - self.step / self.session.steps
         scalars: dict[str, float] = {}
+        self.agent.train()
         if self.session.start is None or self.rollouts >= options.warm_up:
             scalars |= self.learner.improve(batch, remaining, self.rng)
         scalars |= self.critic.fit(batch, self.rng)
@@ -254,26 +253,26 @@ class Training:
 
     def _inputs(self, observations_TND: Any) -> torch.Tensor:
         observations_BD = self._tensor(observations_TND.reshape(-1, self.D))
-        standardized: torch.Tensor = nn.Sequential(*self.inputs).to(self.session.device)(observations_BD)
+        standardized: torch.Tensor = self.inputs(observations_BD)
         return standardized
 
     def _tensor(self, array: Any) -> torch.Tensor:
         return torch.from_numpy(array).to(self.session.device)
 
-    def _standardize(self) -> list[nn.Module]:
+    def _standardize(self) -> nn.Sequential:
         mean, std = self.observation_moments.mean, self.observation_moments.std
-        return [Standardize(torch.from_numpy(mean).float(), torch.from_numpy(std).float(), CLIP)]
+        return nn.Sequential(Standardize(self._tensor(mean).float(), self._tensor(std).float(), CLIP))
 
     def policy(self) -> Policy:
         """The deployed form: standardisation, mean network, clip to the action space; a copy on the CPU."""
-        clip = Clip(torch.from_numpy(self.box.low).float(), torch.from_numpy(self.box.high).float())
-        mean = self.agent.mean
-        network = nn.Sequential(*self.inputs, *(mean if isinstance(mean, nn.Sequential) else [mean]), clip)
-        fresh = Policy(self.lab.env_id, self.options.name, self.D, clip.low.numpy(), clip.high.numpy(), ())
-        step = (
-            f"{self.options.name}: {self.step} environment steps in {self.lab.env_id}, seed {self.lab.seed}"
-        )
-        return (self.session.start or fresh).with_network(copy.deepcopy(network).cpu().eval(), step)
+        name, start, mean = self.options.name, self.session.start, self.agent.mean
+        low, high = self.box.low.astype(np.float32), self.box.high.astype(np.float32)
+        row = mean if isinstance(mean, nn.Sequential) else [mean]
+        network = nn.Sequential(*self.inputs, *row, Clip(torch.from_numpy(low), torch.from_numpy(high)))
+        provenance = start.provenance if start else ()
+        untrained = Policy(self.lab.env_id, name, self.D, low, high, provenance)
+        step = f"{name}: trained{' further' if start else ''} for {self.step} steps, seed {self.lab.seed}"
+        return untrained.with_network(copy.deepcopy(network).cpu().eval(), step)
 
     def state(self) -> dict[str, Any]:
         """What `load` takes: tensors, numbers, strings, and dicts and lists of them."""
@@ -368,7 +367,7 @@ class Workers:
             env.close()
 
 
-def start_layers(start: Policy) -> tuple[list[nn.Module], nn.Sequential]:
+def start_layers(start: Policy) -> tuple[nn.Sequential, nn.Sequential]:
     """Split a policy into its fixed input layers (standardisation) and its mean network.
 
     The actor keeps the standardisation that its weights were learnt with. Raises PipelineError where the
@@ -384,4 +383,4 @@ def start_layers(start: Policy) -> tuple[list[nn.Module], nn.Sequential]:
     while isinstance(row[-1], Clip):
         row.pop()
     first = next(i for i, layer in enumerate(row) if not isinstance(layer, Standardize))
-    return row[:first], nn.Sequential(*row[first:])
+    return nn.Sequential(*row[:first]), nn.Sequential(*row[first:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from compressrl_algorithms.rollout_buffer import Batch
 class PPO(OnPolicy):
     """PPO with the clipped surrogate."""
 
+    name: ClassVar[str] = "ppo"
+
     learning_rate: Annotated[float, Option("Adam's step size for the policy, annealed to 0", low=0)] = 3e-4
     epochs: Annotated[int, Option("passes of the policy over a rollout", low=1)] = 10
     batch_size: Annotated[int, Option("minibatch of the policy", low=2)] = 64
@@ -27,10 +29,6 @@ class PPO(OnPolicy):
     target_kl: Annotated[
         float, Option("passes stop when the KL divergence exceeds 1.5 times this", low=0)
     ] = 0.03
-
-    @property
-    def name(self) -> str:
-        return "ppo"
 
     def learner(self, agent: ActorCritic) -> PPOLearner:
         return PPOLearner(agent, self)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -20,15 +20,13 @@ LinearMap = Callable[[torch.Tensor], torch.Tensor]
 class TRPO(OnPolicy):
     """TRPO: natural-gradient steps of bounded KL divergence."""
 
+    name: ClassVar[str] = "trpo"
+
     max_kl: Annotated[float, Option("delta: mean KL divergence of one step, in nats", low=1e-6)] = 0.04
     cg_iterations: Annotated[int, Option("iterations of the conjugate gradient", low=1)] = 15
     cg_damping: Annotated[float, Option("multiple of the identity added to the Fisher matrix", low=0)] = 0.1
     line_search_steps: Annotated[int, Option("step sizes tried before the step is given up", low=1)] = 10
     line_search_shrink: Annotated[float, Option("step size over the one before", low=0.1, high=0.95)] = 0.8
-
-    @property
-    def name(self) -> str:
-        return "trpo"
 
     def learner(self, agent: ActorCritic) -> TRPOLearner:
         return TRPOLearner(agent, self)
