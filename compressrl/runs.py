@@ -62,7 +62,6 @@ def train(
     # One thread: the same seed gives the same weights whatever the number of cores.
     torch.set_num_threads(1)
     _check_device(device)
-    commits = _note_commit(folder)  # now: the checkout may move on while this process trains
     learner = plugins.create("algorithm", algorithm)
     name, _ = plugins.parse(algorithm)
     environments.make(env_id).close()
@@ -71,6 +70,7 @@ def train(
         raise UsageError(
             f"{folder} holds a finished run without its checkpoint. Choose another --out, or delete {RECORD}."
         )
+    commits = _note_commit(folder)  # now: the checkout may move on while this process trains
     session = TrainingSession(
         steps=steps,
         device=device,
@@ -158,7 +158,7 @@ def _check_device(device: str) -> None:
 
 
 def _note_commit(folder: Path) -> list[str]:
-    """The commits that this run was trained with, in order: more than one if it was resumed after a change."""
+    """The commits that this run was trained with, in order: several if it was resumed after a change."""
     path = folder / COMMITS
     commits = path.read_text().split() if path.exists() else []
     if _commit() not in commits[-1:]:
