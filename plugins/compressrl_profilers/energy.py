@@ -139,7 +139,8 @@ def _metered(
             "decisions": figures.decisions(side),
             "gross_joules_per_decision": float(part.gross.mean()),
             "net_joules_per_decision": net.mean,
-            "idle_watts": figures.idle_power(idle).mean,
+            "watts": figures.power(side).mean,
+            "idle_watts": figures.power(idle).mean,
             "uncertainty_joules": {
                 "windows": net.scatter,
                 "counter_phase": part.phase,

@@ -67,15 +67,15 @@ class Metered:
 
     @classmethod
     def of(cls, side: Sequence[Window], idle: Sequence[Window]) -> Metered:
-        power = idle_power(idle)
+        idle_power = power(idle)
         gross = np.array([sum(w.joules) / w.decisions for w in side])
         seconds = np.array([w.seconds / w.decisions for w in side])
         return cls(
             gross=gross,
-            net=gross - power.mean * seconds,
+            net=gross - idle_power.mean * seconds,
             seconds=float(seconds.mean()),
             phase=_phase(side),
-            idle_watts_uncertainty=power.scatter,
+            idle_watts_uncertainty=idle_power.scatter,
         )
 
     @property
@@ -88,9 +88,9 @@ class Metered:
         return Figure(self.net - base.net, math.hypot(self.phase, base.phase, idle))
 
 
-def idle_power(idle: Sequence[Window]) -> Figure:
-    """W of all meters together with this process parked."""
-    return Figure(np.array([sum(w.joules) / w.seconds for w in idle]))
+def power(side: Sequence[Window]) -> Figure:
+    """W of all meters together."""
+    return Figure(np.array([sum(w.joules) / w.seconds for w in side]))
 
 
 def cpu_seconds(side: Sequence[Window]) -> Figure:

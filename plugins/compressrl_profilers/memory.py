@@ -64,7 +64,7 @@ class MemoryProfiler:
 
     def read(self) -> float | None:
         try:
-            return int(self._statm.read().split(b" ", 2)[1]) * mmap.PAGESIZE
+            return float(int(self._statm.read().split(b" ", 2)[1]) * mmap.PAGESIZE)
         except OSError:
             return None
 

@@ -74,7 +74,7 @@ def measure_windows(
         loop.fit_chunk(window(loop, seconds, meters))
     everything: list[Callable[[], int]] = [parked, *loops]
     found: dict[Callable[[], int], list[Window]] = {side: [] for side in everything}
-    for side in interleaved(everything if meters else loops, rounds):
+    for side in interleaved(everything[0 if meters else 1 :], rounds):
         taken = window(side, seconds, meters)
         _refuse_slow_counter(taken, meters)
         found[side].append(taken)
