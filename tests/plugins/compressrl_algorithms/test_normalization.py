@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 from compressrl_algorithms.normalization import CLIP, RewardScaler, RunningMoments
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
+@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     sizes=st.lists(st.integers(1, 20), min_size=1, max_size=8),

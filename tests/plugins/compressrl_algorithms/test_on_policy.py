@@ -19,8 +19,8 @@ from compressrl.policy import Policy
 from compressrl.training import TrainingSession
 
 ENV = "InvertedPendulum-v5"
-SMALL = {"n_steps": 128, "hidden": "8x8", "value_epochs": 2}
-BOTH = pytest.mark.parametrize("algorithm", [PPO(**SMALL), TRPO(**SMALL)], ids=["ppo", "trpo"])
+SMALL = {"n_steps": 64, "hidden": "8x8", "value_epochs": 1}
+BOTH = pytest.mark.parametrize("algorithm", [PPO(**SMALL, epochs=2), TRPO(**SMALL)], ids=["ppo", "trpo"])
 
 
 def lab(seed=0, env_id=ENV, session=TrainingSession, **training):
@@ -38,12 +38,12 @@ def observations(size=4, count=32):
 @BOTH
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(algorithm):
     untrained, first, other = (
-        algorithm.train(lab(seed, steps=n)) for seed, n in ((1, 0), (1, 600), (2, 600))
+        algorithm.train(lab(seed, steps=n)) for seed, n in ((1, 0), (1, 300), (2, 300))
     )
     torch.manual_seed(99)
-    np.random.seed(99)  # noqa: NPY002 (a run must not care)
+    np.random.seed(99)
     before = torch.get_rng_state()
-    second = algorithm.train(lab(1, steps=600))
+    second = algorithm.train(lab(1, steps=300))
     assert torch.equal(torch.get_rng_state(), before)
     assert np.array_equal(weights(first), weights(second))
     assert np.array_equal(first.layers[0].mean, second.layers[0].mean)
@@ -78,7 +78,7 @@ class Recording(TrainingSession):
 
 
 @pytest.mark.parametrize(
-    ("steps", "boundaries"), [(128, [128]), (300, [128, 300]), (384, [128, 256, 384]), (50, [50])]
+    ("steps", "boundaries"), [(64, [64]), (150, [64, 150]), (192, [64, 128, 192]), (50, [50])]
 )
 def test_the_run_takes_exactly_its_steps_and_leaves_no_tiny_rollout(steps, boundaries):
     run = lab(session=Recording, steps=steps)
@@ -88,42 +88,43 @@ def test_the_run_takes_exactly_its_steps_and_leaves_no_tiny_rollout(steps, bound
 
 @BOTH
 def test_ctrl_c_in_an_update_saves_the_point_before_it(algorithm, tmp_path):
-    run = lab(session=Recording, steps=600, folder=tmp_path, cut=3)
+    run = lab(session=Recording, steps=300, folder=tmp_path, cut=3)
     with pytest.raises(KeyboardInterrupt):
         algorithm.train(run)
-    assert run.training.steps_seen == [128, 256]
+    assert run.training.steps_seen == [64, 128]
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    assert saved["step"] == 256
+    assert saved["step"] == 128
     latest = next(path for path in tmp_path.iterdir() if "latest" in path.name and path.is_file())
     assert np.array_equal(weights(Policy.load(latest)), weights(run.training.policies[-1]))
 
 
 @BOTH
 def test_a_run_resumes_where_it_was(algorithm, tmp_path):
-    first = algorithm.train(lab(session=Recording, steps=256, folder=tmp_path))
-    same = algorithm.train(lab(session=Recording, steps=256, folder=tmp_path))
+    first = algorithm.train(lab(session=Recording, steps=128, folder=tmp_path))
+    same = algorithm.train(lab(session=Recording, steps=128, folder=tmp_path))
     assert np.array_equal(weights(first), weights(same))
     assert np.array_equal(first.layers[0].std, same.layers[0].std)
-    run = lab(session=Recording, steps=512, folder=tmp_path)
+    run = lab(session=Recording, steps=256, folder=tmp_path)
     longer = algorithm.train(run)
-    assert run.training.steps_seen == [384, 512]
+    assert run.training.steps_seen == [192, 256]
     assert (weights(longer) != weights(first)).all()
 
 
 @BOTH
 def test_a_resumed_run_has_the_whole_state(algorithm, tmp_path):
-    run = lab(steps=256, folder=tmp_path)
-    algorithm.train(run)
-    resumed = Training(algorithm, lab(steps=512, folder=tmp_path))
-    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["state"]
+    algorithm.train(lab(steps=128, folder=tmp_path))
+    resumed = Training(algorithm, lab(steps=256, folder=tmp_path))
+    saved = resumed.session.resume()
+    fresh = as_text(resumed.state())
     resumed.load(saved)
-    assert json.dumps(resumed.state(), default=torch.Tensor.tolist) == json.dumps(
-        saved, default=torch.Tensor.tolist
-    )
-    # The optimisers go on from the loaded weights, not from those of a fresh network.
-    assert torch.equal(
-        resumed.critic.optimizer.param_groups[0]["params"][0][:8], next(resumed.agent.value.parameters())[0][:8]
-    ) or resumed.D < 8  # fmt: skip
+    assert as_text(resumed.state()) == as_text(saved) != fresh
+    # The optimiser goes on from the loaded weights, not from the fresh network's.
+    (vector,) = resumed.critic.optimizer.param_groups[0]["params"]
+    assert torch.equal(vector, nn.utils.parameters_to_vector(resumed.agent.value.parameters()))
+
+
+def as_text(state):
+    return json.dumps(state, default=torch.Tensor.tolist)
 
 
 @BOTH
@@ -131,15 +132,15 @@ def test_the_checkpoint_of_other_options_is_refused(algorithm, tmp_path):
     fingerprint = options.as_dict(algorithm)
     algorithm.train(lab(steps=128, folder=tmp_path, fingerprint=fingerprint))
     with pytest.raises(UsageError, match="gamma"):
-        algorithm.train(lab(steps=256, folder=tmp_path, fingerprint=fingerprint | {"gamma": 0.5}))
+        algorithm.train(lab(steps=128, folder=tmp_path, fingerprint=fingerprint | {"gamma": 0.5}))
 
 
 @BOTH
 def test_the_policy_is_normalise_then_mean_then_clip(algorithm):
-    training = Training(algorithm, lab(env_id="Pendulum-v1", steps=600))
+    training = Training(algorithm, lab(env_id="Pendulum-v1", steps=300))
     policy = training.run()
     moments = training.observation_moments
-    assert moments.count == 600
+    assert moments.count == 300
     # Far out, so that both clips are at work.
     x = (observations(3) * 30).astype(np.float32)
     standardized = np.clip((x - moments.mean) / np.sqrt(moments.variance + 1e-8), -10, 10)
@@ -154,7 +155,11 @@ def test_the_policy_is_normalise_then_mean_then_clip(algorithm):
 def sac_like():
     torch.manual_seed(3)
     network = nn.Sequential(
-        nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 1), nn.Tanh(), modules.Rescale(torch.ones(1) * 3, torch.zeros(1))
+        nn.Linear(4, 5),
+        nn.ReLU(),
+        nn.Linear(5, 1),
+        nn.Tanh(),
+        modules.Rescale(torch.ones(1) * 3, torch.zeros(1)),
     )
     bound = np.full(1, 3.0, np.float32)
     return Policy(ENV, "sac", 4, -bound, bound, ()).with_network(network, "made")
@@ -163,7 +168,7 @@ def sac_like():
 @BOTH
 @pytest.mark.parametrize("kind", ["own", "foreign"])
 def test_a_warm_start_reproduces_the_start(algorithm, kind):
-    start = algorithm.train(lab(3, steps=600)) if kind == "own" else sac_like()
+    start = algorithm.train(lab(3, steps=300)) if kind == "own" else sac_like()
     warm = algorithm.train(lab(4, steps=0, start=start))
     np.testing.assert_allclose(warm(observations()), start(observations()), atol=1e-6)
     assert warm.provenance[:-1] == start.provenance
@@ -171,8 +176,8 @@ def test_a_warm_start_reproduces_the_start(algorithm, kind):
 
 @BOTH
 def test_after_a_warm_start_the_critic_learns_first(algorithm):
-    start = algorithm.train(lab(3, steps=256))
-    run = lab(4, session=Recording, steps=640, start=start)
+    start = algorithm.train(lab(3, steps=128))
+    run = lab(4, session=Recording, steps=320, start=start)
     options.build(type(algorithm), "x", SMALL | {"warm_up": 3}).train(run)
     *kept, first, second = run.training.policies
     assert len(kept) == 3
@@ -211,8 +216,8 @@ def test_the_adapted_network_is_trained_and_deployed(algorithm):
                 actor[index] = marked
         return actor
 
-    plain = algorithm.train(lab(1, steps=600))
-    adapted = algorithm.train(lab(1, steps=600, adapt_actor=adapt))
+    plain = algorithm.train(lab(1, steps=300))
+    adapted = algorithm.train(lab(1, steps=300, adapt_actor=adapt))
     assert given_networks == [[nn.Linear, nn.Tanh, nn.Linear, nn.Tanh, nn.Linear]]
     kinds = [type(module) for module in adapted.network]
     assert kinds == [modules.Standardize, Marked, nn.Tanh, Marked, nn.Tanh, Marked, modules.Clip]
@@ -269,16 +274,18 @@ def test_a_time_limit_is_a_truncation():
     workers.close()
     assert np.argwhere(rollout.truncated).tolist() == [[199, 0], [199, 1], [399, 0], [399, 1]]
     assert not rollout.terminated.any()
-    totals = [rollout.rewards[:200, n].sum() for n in range(2)] + [rollout.rewards[200:400, n].sum() for n in range(2)]
+    totals = [rollout.rewards[:200, n].sum() for n in range(2)] + [
+        rollout.rewards[200:400, n].sum() for n in range(2)
+    ]
     np.testing.assert_allclose([e.episode_return for e in ended], totals)
 
 
 @BOTH
 def test_several_environments(algorithm):
-    run = lab(1, session=Recording, steps=600)
+    run = lab(1, session=Recording, steps=300)
     three = options.build(type(algorithm), "x", SMALL | {"num_envs": 3}).train(run)
-    assert run.training.steps_seen[-1] == 600
-    one = algorithm.train(lab(1, steps=600))
+    assert run.training.steps_seen[-1] == 300
+    one = algorithm.train(lab(1, steps=300))
     assert (weights(one) != weights(three)).all()
 
 
@@ -296,6 +303,14 @@ class Foreign(nn.Module):
         return x
 
 
+@pytest.mark.slow
+@BOTH
+def test_learns_to_balance(algorithm):
+    """Untrained it falls after about 30 steps; 1000 is the time limit."""
+    trained = type(algorithm)().train(lab(0, steps=30_000))
+    assert np.mean(lab().rollout(trained, 10).returns) >= 900
+
+
 def test_divergence_is_told():
     with pytest.raises(TrainingDivergedError, match="value_loss"):
-        TRPO(**SMALL | {"value_learning_rate": 1e30}).train(lab(steps=600))
+        TRPO(**SMALL | {"value_learning_rate": 1e30}).train(lab(steps=300))

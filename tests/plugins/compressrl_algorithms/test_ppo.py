@@ -72,7 +72,9 @@ def test_kl_estimate_is_zero_for_the_same_policy_and_close_to_the_truth_for_anot
     observations = torch.zeros(50_000, 3)
     with torch.no_grad():
         mean = agent.mean(observations)
-        actions = mean + agent.log_std.exp() * torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
+        actions = mean + agent.log_std.exp() * torch.randn(
+            mean.shape, generator=torch.Generator().manual_seed(0)
+        )
         log_probs = agent.log_prob(observations, actions)
         agent.mean[-1].bias += 0.1
     batch = Batch(observations, actions, log_probs, torch.ones(50_000), torch.zeros(50_000))

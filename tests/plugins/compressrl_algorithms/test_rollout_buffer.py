@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 from compressrl_algorithms.rollout_buffer import generalized_advantages
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
 def slow_advantages(rewards, values, next_values, terminated, truncated, gamma, lam):
-    """One environment, by the definition: the lambda-weighted mean of the n-step advantages of its episode."""
+    """One environment, by the definition: the lambda-weighted mean of n-step advantages."""
     steps = len(rewards)
     result = np.zeros(steps)
     for t in range(steps):
@@ -22,6 +22,7 @@ def slow_advantages(rewards, values, next_values, terminated, truncated, gamma, 
     return result
 
 
+@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     steps=st.integers(1, 30),
@@ -44,7 +45,9 @@ def test_gae_is_the_lambda_weighted_mean_of_n_step_advantages(seed, steps, envs,
 @pytest.mark.parametrize(("terminated", "expected"), [(True, 1.0 - 3.0), (False, 1.0 + 0.9 * 10.0 - 3.0)])
 def test_only_a_truncation_bootstraps(terminated, expected):
     flags = np.array([[terminated]]), np.array([[not terminated]])
-    one = generalized_advantages(np.ones((1, 1)), np.full((1, 1), 3.0), np.full((1, 1), 10.0), *flags, 0.9, 0.95)
+    one = generalized_advantages(
+        np.ones((1, 1)), np.full((1, 1), 3.0), np.full((1, 1), 10.0), *flags, 0.9, 0.95
+    )
     assert one[0, 0] == pytest.approx(expected)
 
 

@@ -12,7 +12,7 @@ from compressrl_algorithms.trpo import (
     mean_kl,
     surrogate,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -64,7 +64,9 @@ def test_fisher_vector_product_is_the_explicit_hessian_of_the_kl_times_the_vecto
         parts = torch.split(vector, sizes)
         values = {n: p.view(s) for n, p, s in zip(names, parts, shapes, strict=True)}
         mean = torch.func.functional_call(
-            agent.mean, {n.removeprefix("mean."): v for n, v in values.items() if n != "log_std"}, observations
+            agent.mean,
+            {n.removeprefix("mean."): v for n, v in values.items() if n != "log_std"},
+            observations,
         )
         return mean_kl(old, Gaussian(mean, values["log_std"]))
 
@@ -75,6 +77,7 @@ def test_fisher_vector_product_is_the_explicit_hessian_of_the_kl_times_the_vecto
         torch.testing.assert_close(product(v), hessian @ v + 0.3 * v, rtol=1e-4, atol=1e-5)
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 12))
 def test_conjugate_gradient_solves_the_system(seed, size):
     rng = np.random.default_rng(seed)
@@ -132,7 +135,9 @@ def test_the_line_search_shrinks_until_the_step_fits():
     step = learner.line_search(batch, batch.advantages, direction, objective=-1e9)
     assert step.accepted
     assert step.tried > 1
-    torch.testing.assert_close(learner.flat.vector - before, 0.5 ** (step.tried - 1) * direction, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(
+        learner.flat.vector - before, 0.5 ** (step.tried - 1) * direction, rtol=1e-3, atol=1e-5
+    )
 
 
 def test_the_step_follows_the_natural_gradient():
