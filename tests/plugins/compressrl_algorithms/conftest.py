@@ -1,0 +1,43 @@
+"""What the tests of the off-policy learners share: 3 observations, 2 actions, two small hidden layers."""
+
+import pytest
+import torch
+from compressrl_algorithms import networks
+from compressrl_algorithms.off_policy import Setup
+from compressrl_algorithms.replay_buffer import Batch
+
+
+@pytest.fixture
+def learner_of():
+    """learner_of(SAC, tau=0.1): a fresh learner, always of the same weights."""
+
+    def build(algorithm, *, warm=False, **options):
+        weights = torch.Generator().manual_seed(0)
+        setup = Setup(networks.mlp([3, 16, 16, 2], weights), 3, 2, "cpu", warm, weights)
+        return algorithm(hidden="16x16", **options).learner(setup)
+
+    return build
+
+
+@pytest.fixture
+def batch_of():
+    """batch_of(rows): always the same random transitions."""
+
+    def build(rows=32, not_terminated=1.0):
+        g = torch.Generator().manual_seed(5)
+        observation, action = torch.randn(rows, 3, generator=g), torch.rand(rows, 2, generator=g) * 2 - 1
+        reward, successor = torch.randn(rows, generator=g), torch.randn(rows, 3, generator=g)
+        return Batch(observation, action, reward, torch.full((rows,), not_terminated), successor)
+
+    return build
+
+
+@pytest.fixture
+def snapshot():
+    """changed = snapshot(module); changed() says whether any parameter differs since."""
+
+    def take(module):
+        before = [p.detach().clone() for p in module.parameters()]
+        return lambda: not all(torch.equal(a, b) for a, b in zip(module.parameters(), before, strict=True))
+
+    return take

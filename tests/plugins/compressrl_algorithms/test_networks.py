@@ -1,0 +1,150 @@
+import numpy as np
+import pytest
+import torch
+from compressrl_algorithms import networks
+from gymnasium import spaces
+from torch import nn
+from torch.nn import functional
+
+from compressrl.errors import OptionError, PipelineError
+from compressrl.modules import Clip, Rescale
+from compressrl.policy import Policy
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def policy_of(network):
+    low, high = np.array([-2.0], np.float32), np.array([4.0], np.float32)
+    return Policy("Pendulum-v1", "sac", 3, low, high, ()).with_network(network, "made")
+
+
+@pytest.mark.parametrize(
+    ("text", "widths"), [("256x256", [256, 256]), ("7", [7]), ("64x32x16", [64, 32, 16])]
+)
+def test_hidden_widths(text, widths):
+    assert networks.hidden_widths(text) == widths
+
+
+@pytest.mark.parametrize("text", ["", "x", "256,256", "64x0", "64x-1", "many"])
+def test_hidden_widths_are_refused_in_one_line(text):
+    with pytest.raises(OptionError, match="256x256"):
+        networks.hidden_widths(text)
+
+
+def test_weights_come_from_the_generator_and_from_nothing_else():
+    before = torch.random.get_rng_state()
+    one, same = networks.mlp([3, 8, 2], generator()), networks.mlp([3, 8, 2], generator())
+    other = networks.mlp([3, 8, 2], generator(1))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert torch.equal(one[0].weight, same[0].weight)
+    assert torch.equal(one[2].bias, same[2].bias)
+    assert not torch.equal(one[0].weight, other[0].weight)
+
+
+def test_weights_are_spread_as_torch_spreads_them():
+    layer, reference = networks.linear(100, 400, generator()), nn.Linear(100, 400)
+    for ours, theirs in ((layer.weight, reference.weight), (layer.bias, reference.bias)):
+        assert ours.abs().max() <= 0.1
+        assert ours.std().item() == pytest.approx(theirs.std().item(), rel=0.2)
+
+
+@pytest.fixture
+def critics():
+    return networks.Critics([5, 8, 8], 2, generator())
+
+
+def inputs(rows=6):
+    return torch.randn(rows, 3, generator=generator(1)), torch.randn(rows, 2, generator=generator(2))
+
+
+def test_stacked_critics_are_as_many_separate_networks(critics):
+    observation, action = inputs()
+    for index, values in enumerate(critics(observation, action)):
+        x = torch.cat([observation, action], dim=1)
+        pairs = list(zip(critics.weights, critics.biases, strict=True))
+        for weight, bias in pairs[:-1]:
+            x = functional.linear(x, weight[index].T, bias[index, 0]).relu()
+        weight, bias = pairs[-1]
+        expected = functional.linear(x, weight[index].T, bias[index, 0])[:, 0]
+        torch.testing.assert_close(values, expected)
+
+
+def test_critics_differ_and_the_first_can_be_asked_alone(critics):
+    values = critics(*inputs())
+    assert not torch.allclose(values[0], values[1])
+    torch.testing.assert_close(critics(*inputs(), count=1), values[:1])
+
+
+def test_half_precision_stays_near_single_precision_in_values_and_gradients():
+    exact = networks.Critics([5, 256, 256], 2, generator())
+    half = networks.Critics([5, 256, 256], 2, generator(), bfloat16=True)
+    results = []
+    for critics in (exact, half):
+        values = critics(*inputs(64))
+        results.append((values, *torch.autograd.grad(values.square().sum(), critics.parameters())))
+    for one, other in zip(*results, strict=True):
+        assert other.dtype is torch.float32
+        difference = (one - other).norm() / one.norm()
+        assert difference < 0.05
+    assert not torch.equal(results[0][0], results[1][0])
+
+
+def test_polyak_moves_parameters_by_tau_and_copies_buffers():
+    source, target = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+    nn.init.constant_(source.weight, 3.0)
+    source.running_mean.fill_(5.0)
+    networks.polyak(target, source, 0.25)
+    torch.testing.assert_close(target.weight, torch.full((2,), 1.5))
+    torch.testing.assert_close(target.running_mean, torch.full((2,), 5.0))
+
+
+def test_a_target_is_no_alias_and_takes_no_gradient():
+    source = networks.mlp([3, 4, 1], generator())
+    target = networks.frozen_copy(source)
+    assert not any(p.requires_grad for p in target.parameters())
+    assert target[0].weight.data_ptr() != source[0].weight.data_ptr()
+
+
+def test_a_descent_changes_the_optimizers_own_parameters_only():
+    mine, others = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    networks.descend((mine * others).sum(), networks.adam([mine], 0.1))
+    torch.testing.assert_close(mine.detach(), torch.full((2,), 0.9))
+    assert others.grad is None
+    assert torch.equal(others, torch.ones(2))
+
+
+def test_rescale_maps_the_unit_range_to_the_action_space():
+    box = spaces.Box(np.array([-1.0, -0.5], np.float32), np.array([0.5, 2.0], np.float32))
+    ends = networks.action_rescale(box)(torch.tensor([[-1.0, -1.0], [1.0, 1.0]]))
+    torch.testing.assert_close(ends, torch.tensor([[-1.0, -0.5], [0.5, 2.0]]))
+
+
+@pytest.mark.parametrize("tail", [[], [nn.Tanh()], [nn.Tanh(), Rescale(torch.ones(1), torch.zeros(1))],
+                                  [Clip(-torch.ones(1), torch.ones(1))]])  # fmt: skip
+def test_a_start_ends_in_the_mean_output(tail):
+    body = networks.mlp([3, 4, 1], generator())
+    start = networks.start_layers(policy_of(nn.Sequential(*body, *tail)))
+    assert [type(layer) for layer in start] == [nn.Linear, nn.ReLU, nn.Linear]
+    assert torch.equal(start[2].weight, body[2].weight)
+
+
+class Odd(nn.Module):
+    def forward(self, x):
+        return x[:, :1]
+
+
+def test_a_start_that_is_no_row_of_layers_is_refused():
+    with pytest.raises(PipelineError, match="Odd"):
+        networks.start_layers(policy_of(Odd()))
+
+
+def test_the_deployed_network_is_a_copy_that_later_training_does_not_change():
+    actor = networks.mlp([3, 4, 1], generator())
+    deployed = networks.squashed(actor, Rescale(torch.tensor([3.0]), torch.tensor([1.0])))
+    x = torch.randn(2, 3, generator=generator(1))
+    torch.testing.assert_close(deployed(x), actor(x).tanh() * 3 + 1)
+    nn.init.zeros_(actor[0].weight)
+    assert deployed[0].weight.abs().sum() > 0
+    assert not deployed.training
