@@ -8,8 +8,13 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from hypothesis import settings
 
 from compressrl import plugins
+
+# A busy machine is no failure.
+settings.register_profile("compressrl", deadline=None)
+settings.load_profile("compressrl")
 
 Install = Callable[..., Path]
 
