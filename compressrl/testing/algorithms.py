@@ -27,10 +27,8 @@ class RandomSearch:
     """
 
     hidden: Annotated[int, Option("width of the hidden layer", low=1)] = 16
-    noise: Annotated[float, Option("standard deviation of a perturbation", low=0)] = 0.1
-    step_size: Annotated[float, Option("step along the direction for a return difference of one", low=0)] = (
-        0.1
-    )
+    noise: Annotated[float, Option("standard deviation of a perturbation", low=0)] = 0.3
+    step_size: Annotated[float, Option("step along the direction, for each unit of return", low=0)] = 0.02
 
     def train(self, lab: Lab) -> Policy:
         """Train for exactly `lab.training.steps` environment steps, resuming where there is a checkpoint."""
@@ -68,10 +66,8 @@ class _Run:
             return nn.Sequential(self._linear(*widths[:2]), nn.ReLU(), self._linear(*widths[1:]))
         network = start.network
         if not (isinstance(network, nn.Sequential) and isinstance(network[-2], nn.Tanh)):
-            raise PipelineError(
-                "Random search starts from a sequence of layers that ends in tanh and scaling."
-            )
-        return network[:-2]
+            raise PipelineError("Random search starts from layers in a row that end in tanh and scaling.")
+        return cast(nn.Sequential, network[:-2])
 
     def _linear(self, inputs: int, outputs: int) -> nn.Linear:
         layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call]
@@ -89,10 +85,9 @@ class _Run:
         while self.step < session.steps:
             direction = torch.from_numpy(self.rng.normal(0, 1, len(self.weights))).float()
             seed = int(self.rng.integers(2**31))
-            there, back = (
-                self._episode(self.weights + s * self.options.noise * direction, seed) for s in (1, -1)
-            )
-            self.weights = self.weights + self.options.step_size * (there - back) * direction
+            offset = self.options.noise * direction
+            gain = self._episode(self.weights + offset, seed) - self._episode(self.weights - offset, seed)
+            self.weights = self.weights + self.options.step_size * gain * direction
             session.boundary(self.step, self.policy, self.state)
 
     def _episode(self, weights: torch.Tensor, seed: int) -> float:

@@ -14,7 +14,9 @@ TINY = "compressrl.testing:Tiny-v0"
 LIMIT = 3.0
 ACTION_LOW = np.array([-1.0, -0.5], np.float32)
 ACTION_HIGH = np.array([0.5, 2.0], np.float32)
-_PUSH = np.array([[1.0, 0.0], [0.3, 0.5], [-0.4, 0.6]])
+# Unstable on its own; with distinct eigenvalues two pushes can steer all three numbers.
+_DRIFT = np.array([[1.05, 0.2, 0.0], [0.0, 1.0, 0.2], [-0.2, 0.0, 0.95]])
+_PUSH = np.array([[0.4, 0.0], [0.1, 0.2], [-0.1, 0.3]])
 
 
 class TinyEnv(gymnasium.Env[Float32Array, Float32Array]):
@@ -41,7 +43,7 @@ class TinyEnv(gymnasium.Env[Float32Array, Float32Array]):
         return self._state.astype(np.float32), {}
 
     def step(self, action: Float32Array) -> tuple[Float32Array, float, bool, bool, dict[str, Any]]:
-        pushed = 1.1 * self._state + 0.3 * _PUSH @ np.asarray(action, dtype=np.float64)
+        pushed = _DRIFT @ self._state + _PUSH @ np.asarray(action, dtype=np.float64)
         noise = self.np_random.normal(0, 0.02, size=3)
         self._state = np.clip(pushed + noise, -LIMIT, LIMIT)
         reward = float(np.exp(-np.square(self._state).sum()))
