@@ -16,7 +16,7 @@ from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 from numpy.typing import NDArray
 
-from compressrl.errors import UnknownNameError
+from compressrl.errors import UnknownNameError, UsageError
 from compressrl.interfaces import Profiler
 
 ObsType = TypeVar("ObsType")
@@ -101,7 +101,7 @@ class InstrumentedEnv(gymnasium.Wrapper[ObsType, ActType, ObsType, ActType], Rec
                left alone until the next reset, and its column stays NaN
     level:     `full` reads every counter at every step; `light` takes the time of every step and reads the
                counters at every 64th and the last; `time` takes the time only
-    info_key:  "" leaves `info` untouched
+    info_key:  "" leaves `info` untouched; a key that the environment uses itself is a UsageError
 
     A step is shorter than the period of an energy counter (a millisecond and more): take differences over
     a second or longer. In a vector environment the time between steps holds the steps of the siblings.
@@ -125,6 +125,7 @@ class InstrumentedEnv(gymnasium.Wrapper[ObsType, ActType, ObsType, ActType], Rec
         if level not in STRIDES:
             raise UnknownNameError("instrumentation level", level, STRIDES)
         self.episodes = []
+        self._overhead = 0, 0.0  # steps, ns
         self._stride = STRIDES[level]
         self._columns = {} if self._stride is None else _columns(profilers)
         self._info_key = info_key
@@ -161,7 +162,7 @@ class InstrumentedEnv(gymnasium.Wrapper[ObsType, ActType, ObsType, ActType], Rec
         if row == self._next_read or done:
             self._read(row)
         if self._info_key:
-            result[4][self._info_key] = self._info(row)
+            self._add_info(result[4], row)
         cells[cell + 2] = _clock()
         if done:
             self._record(finished=True)
@@ -189,14 +190,15 @@ class InstrumentedEnv(gymnasium.Wrapper[ObsType, ActType, ObsType, ActType], Rec
     def overhead_ns_per_step(self) -> float:
         """What this wrapper adds to a step, mean over all steps so far, in ns; NaN before the first.
 
-        The time from the environment's return to the end of the readings is measured at every step; what
-        that misses (the call, the outer clock readings) once a process, on an environment that does nothing.
+        The time from the environment's return to the end of the readings is taken at every step, and counts
+        with its median in each episode, among steps that read the counters and among those that do not: a
+        reading that the scheduler interrupted tells nothing of the wrapper. What this misses (the call, the
+        outer clock readings) is measured once a process, on an environment that does nothing.
         """
-        parts = [(e.steps, e.instrumentation_seconds * 1e9) for e in self.episodes]
+        steps, ns = self._overhead
         if not self._recorded:
-            parts.append((self._row, float(self.trace.instrumentation_ns.sum())))
-        steps = sum(count for count, _ in parts)
-        return sum(ns for _, ns in parts) / steps + _unseen_ns_per_step() if steps else _NAN
+            steps, ns = steps + self._row, ns + self._seen_ns()
+        return ns / steps + _unseen_ns_per_step() if steps else _NAN
 
     def _start(self) -> None:
         self._counters[: self._row + 1] = _NAN
@@ -217,15 +219,17 @@ class InstrumentedEnv(gymnasium.Wrapper[ObsType, ActType, ObsType, ActType], Rec
         if row and self._stride:
             self._next_read = row + self._stride
 
-    def _info(self, row: int) -> dict[str, float]:
+    def _add_info(self, info: dict[str, Any], row: int) -> None:
+        if self._info_key in info:
+            raise UsageError(f"`info` has {self._info_key!r} already; choose another info_key.")
         left = self._clocks[row - 1, 2]
         entered, returned, _ = self._clocks[row]
-        info = {"environment_s": float(returned - entered) / 1e9, "policy_s": float(entered - left) / 1e9}
+        cost = {"environment_s": float(returned - entered) / 1e9, "policy_s": float(entered - left) / 1e9}
         first, now = self._counters[[0, row]]
         for index, (name, column) in enumerate(self._columns.items()):
             if not math.isnan(now[index]):
-                info[name] = float(now[index] - first[index] if column.cumulative else now[index])
-        return info
+                cost[name] = float(now[index] - first[index] if column.cumulative else now[index])
+        info[self._info_key] = cost
 
     def _cut_short(self) -> None:
         if self._row and not self._recorded:
@@ -247,7 +251,15 @@ class InstrumentedEnv(gymnasium.Wrapper[ObsType, ActType, ObsType, ActType], Rec
             counters=totals,
         )
         self.episodes.append(cost)
+        steps, ns = self._overhead
+        self._overhead = steps + self._row, ns + self._seen_ns()
         self._recorded = True
+
+    def _seen_ns(self) -> float:
+        """Instrumentation time of the current episode, each step at the median of its like."""
+        ns = self.trace.instrumentation_ns
+        read = ~np.isnan(self._counters[1 : self._row + 1]).all(axis=1)
+        return float(sum(np.median(part) * len(part) for part in (ns[read], ns[~read]) if len(part)))
 
     def _grow(self) -> None:
         self._clocks = np.concatenate([self._clocks, np.zeros_like(self._clocks)])

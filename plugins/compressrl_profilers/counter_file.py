@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import weakref
 
+_pread = os.pread
+
 
 class CounterFile:
     """One `pread` a reading (0.6-1.1 µs); opened by the first one, and anew in a forked or unpickled copy.
@@ -22,7 +24,7 @@ class CounterFile:
         """The first 128 bytes. Raises OSError."""
         if self._descriptor < 0:
             self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        return os.pread(self._descriptor, 128, 0)
+        return _pread(self._descriptor, 128, 0)
 
     @property
     def vanished(self) -> bool:

@@ -60,22 +60,20 @@ class _Counter:
     def __init__(self, zone: Zone) -> None:
         self._file = CounterFile(str(zone.counter))
         self._range = zone.range_uj
+        self._total = self._last = 0
+        self.read()
         self._total = 0
-        self._last = self._value()
 
     def read(self) -> int:
-        value = self._value()
-        self._total += (value - self._last) % self._range
-        self._last = value
-        return self._total
-
-    def _value(self) -> int:
         try:
-            return int(self._file.read())
+            value = int(self._file.read())
         except OSError as error:
             raise MeterError(f"{self._file.path} is not readable ({error.strerror}): {REMEDY}.") from error
         except ValueError as error:
             raise MeterError(f"{self._file.path} does not hold a number.") from error
+        self._total += (value - self._last) % self._range
+        self._last = value
+        return self._total
 
     def check(self) -> None:
         """Raise MeterError when the counter was deleted while it was open."""

@@ -1,0 +1,92 @@
+"""What InstrumentedEnv costs over an empty gymnasium.Wrapper: `make bench-instrument`.
+
+All step the same environment in one process, in turned order block by block; every figure is the lowest
+decile over the blocks, which other work on the machine disturbs least. First on an environment that does
+nothing, which leaves the wrappers alone, then on HalfCheetah-v5. Energy counters come from a fake powercap
+tree (a package and its DRAM), so that two are read at every step. Only the figures of one run compare:
+nanoseconds are this machine's.
+"""
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+from compressrl_profilers.energy import EnergyProfiler
+from compressrl_profilers.latency import LatencyProfiler
+from compressrl_profilers.memory import MemoryProfiler
+
+from compressrl.instrument import InstrumentedEnv
+from compressrl.testing.powercap import FakePowercap
+
+BLOCKS, STEPS = 301, 100
+PROFILERS = {
+    "light, three profilers": (lambda: [EnergyProfiler(), MemoryProfiler(), LatencyProfiler()], "light"),
+    "time": (list, "time"),
+    "full, no profiler": (list, "full"),
+    "full, memory": (lambda: [MemoryProfiler()], "full"),
+    "full, memory and energy": (lambda: [MemoryProfiler(), EnergyProfiler()], "full"),
+    "full, three profilers": (lambda: [EnergyProfiler(), MemoryProfiler(), LatencyProfiler()], "full"),
+}
+
+
+class Nothing(gymnasium.Env):
+    """Steps for nothing, for ever."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (1,))
+    action_space = gymnasium.spaces.Box(-1, 1, (1,))
+
+    def __init__(self) -> None:
+        self.result = np.zeros(1, np.float32), 0.0, False, False, {}
+
+    def reset(self, *, seed=None, options=None):
+        return self.result[0], {}
+
+    def step(self, action):
+        return self.result
+
+
+def block_ns(env: gymnasium.Env) -> float:
+    """Mean time of a step over one block, ns."""
+    step, action = env.step, env.action_space.sample()
+    env.reset()
+    started = time.perf_counter_ns()
+    for _ in range(STEPS):
+        step(action)
+    return (time.perf_counter_ns() - started) / STEPS
+
+
+def decile(times: list[float]) -> float:
+    return sorted(times)[len(times) // 10]
+
+
+def compare(make) -> None:
+    sides = {"empty wrapper": gymnasium.Wrapper(make())}
+    for name, (profilers, level) in PROFILERS.items():
+        sides[name] = InstrumentedEnv(make(), profilers(), level)
+    times = {name: [] for name in sides}
+    for number in range(BLOCKS):
+        for name in list(sides) if number % 2 else reversed(sides):
+            times[name].append(block_ns(sides[name]))
+    empty = decile(times["empty wrapper"])
+    print(f"{'':26}{'ns a step':>12}{'added':>10}{'ratio':>8}{'it reports':>12}")
+    for name, env in sides.items():
+        cost = decile(times[name])
+        own = f"{env.overhead_ns_per_step:12.0f}" if isinstance(env, InstrumentedEnv) else ""
+        print(f"{name:26}{cost:12.0f}{cost - empty:10.0f}{cost / empty:8.2f}{own}")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["COMPRESSRL_POWERCAP_ROOT"] = folder
+        FakePowercap(Path(folder))
+        print("An environment that does nothing")
+        compare(Nothing)
+        print("\nHalfCheetah-v5")
+        compare(lambda: gymnasium.make("HalfCheetah-v5"))
+
+
+if __name__ == "__main__":
+    main()
