@@ -21,6 +21,11 @@ class UsageError(CompressrlError):
     exit_code = 2
 
 
+def one_line(error: BaseException) -> str:
+    """Anybody's error for a message of ours: `ValueError: what it says`, without line breaks or full stop."""
+    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
+
+
 class UnknownNameError(UsageError):
     """A name that nothing answers to; the message suggests the nearest ones."""
 

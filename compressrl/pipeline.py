@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from compressrl import files, plugins
-from compressrl.errors import CompressrlError, PipelineError, UsageError
+from compressrl.errors import CompressrlError, PipelineError, UsageError, one_line
 from compressrl.interfaces import Compressor
 from compressrl.lab import Lab
 from compressrl.policy import Policy
@@ -59,8 +59,7 @@ def run(stages: list[Stage], policy: Policy, lab: Lab) -> Policy:
         except CompressrlError:
             raise
         except Exception as error:  # a compressor is anybody's code
-            reason = f"{type(error).__name__}: {error}"
-            raise CompressrlError(f"The pipeline fails at {where}: {reason}") from error
+            raise CompressrlError(f"The pipeline fails at {where}: {one_line(error)}.") from error
         lab.progress(f"compressing: {stage.text}", 1, 1)
         policy = result
     return policy
@@ -74,7 +73,7 @@ def _check_result(result: Any, given: Policy) -> None:
         action = result(np.zeros(given.observation_size, np.float32))
     except Exception as error:
         raise PipelineError(
-            f"its policy cannot act on {given.observation_size} observations ({error})."
+            f"its policy cannot act on {given.observation_size} observations ({one_line(error)})."
         ) from error
     sizes = (result.observation_size, *action.shape, result.action_size)
     if sizes != (given.observation_size, given.action_size, given.action_size):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from compressrl import hookspecs
-from compressrl.errors import CompressrlError, PluginConflictError, UnknownNameError, UsageError
+from compressrl.errors import CompressrlError, PluginConflictError, UnknownNameError, UsageError, one_line
 from compressrl.hookspecs import PROJECT, PluginEntry
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Registered:
         except (Exception, SystemExit) as error:
             raise UsageError(
                 f"The {self.kind} {self.entry.name!r} of {self.owner} cannot be loaded from "
-                f"{self.entry.target!r}: {_reason(error)}."
+                f"{self.entry.target!r}: {one_line(error)}."
             ) from error
         return target
 
@@ -141,7 +141,7 @@ class Registry:
             try:
                 hooks.compressrl_evaluation_finished(report=report)
             except (Exception, SystemExit) as error:
-                warnings.append(f"{owner} failed on the finished evaluation: {_reason(error)}")
+                warnings.append(f"{owner} failed on the finished evaluation: {one_line(error)}")
         return warnings
 
     def _claim_entry_point(self, owner: Owner) -> None:
@@ -160,7 +160,7 @@ class Registry:
             hooks = _hooks(point)
             declared = _declared(hooks)
         except (Exception, SystemExit) as error:
-            self.broken.append(Broken(point.value, owner, _reason(error)))
+            self.broken.append(Broken(point.value, owner, one_line(error)))
             return
         self._hooks[owner] = hooks
         for kind, entry in declared:
@@ -212,7 +212,7 @@ def create(kind: str, text: str) -> Any:
         raise
     except Exception as error:
         raise CompressrlError(
-            f"The {kind} {name!r} of {registered.owner} cannot be made: {_reason(error)}."
+            f"The {kind} {name!r} of {registered.owner} cannot be made: {one_line(error)}."
         ) from error
 
 
@@ -269,7 +269,3 @@ def _owner(point: EntryPoint) -> Owner:
 def _normalized(name: str) -> str:
     """A name as package indexes compare it: my_plugin, My-Plugin and my.plugin are one (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")

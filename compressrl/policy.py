@@ -25,7 +25,7 @@ from safetensors import safe_open
 from safetensors.numpy import save as to_safetensors
 
 from compressrl import files, layers
-from compressrl.errors import PipelineError, PolicyFileError
+from compressrl.errors import PipelineError, PolicyFileError, one_line
 from compressrl.integer import IntegerLayer, IntegerNetwork
 from compressrl.interfaces import Float32Array, PolicyFunction
 
@@ -191,7 +191,7 @@ class Policy:
             policy = _restore(document, arrays)
             _check_sizes(policy)
         except Exception as error:  # whatever stands in the file, nothing of it is executed
-            raise PolicyFileError(f"{path} is not a complete policy: {error!r}.") from error
+            raise PolicyFileError(f"{path} is not a complete policy: {one_line(error)}.") from error
         return policy
 
 
@@ -286,7 +286,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     except PolicyFileError:
         raise
     except Exception as error:  # safetensors raises several types for the many ways to be damaged
-        raise PolicyFileError(f"{path} is truncated, damaged or not a policy file ({error}).") from error
+        raise PolicyFileError(
+            f"{path} is truncated, damaged or not a policy file ({one_line(error)})."
+        ) from error
     return document, arrays
 
 
