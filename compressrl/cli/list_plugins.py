@@ -53,10 +53,14 @@ def _show_options(registry: plugins.Registry, name: str, as_json: bool) -> None:
 
     console = terminal.console()
     for entry in found:
-        console.print(f"[bold]{entry.entry.name}[/bold] ({entry.kind}): {entry.entry.summary}", soft_wrap=True)
+        console.print(
+            f"[bold]{entry.entry.name}[/bold] ({entry.kind}): {entry.entry.summary}", soft_wrap=True
+        )
     table = Table("option", "takes", "default", "meaning", box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(row["option"], row["takes"], str(row["default"]), row["help"])
     if rows:
         console.print(table)
-        console.print(f"Write {name}:{rows[0]['option']}={rows[0]['default']} and separate several by commas.")
+        console.print(
+            f"Write {name}:{rows[0]['option']}={rows[0]['default']} and separate several by commas."
+        )

@@ -86,8 +86,10 @@ def _table(report: EvaluationReport) -> Table:
         _latency(comp),
         _change(base.latency.p50_us, comp.latency.p50_us),
     )
-    before_J, after_J = base.energy.joules_per_decision, comp.energy.joules_per_decision
-    change = _change(before_J, after_J, comp.energy.below_resolution)
+    before, after = base.energy.cpu_seconds_per_decision, comp.energy.cpu_seconds_per_decision
+    table.add_row("CPU time a decision", _micro(before, "s"), _micro(after, "s"), _change(before, after))
+    before, after = base.energy.joules_per_decision, comp.energy.joules_per_decision
+    change = _change(before, after, comp.energy.below_resolution)
     table.add_row("energy a decision", _energy(base.energy), _energy(comp.energy), change)
     return table
 
@@ -102,9 +104,13 @@ def _latency(side: Side) -> str:
 
 
 def _energy(energy: Energy) -> str:
-    if energy.joules_per_decision is None:
-        return "n/a"
-    return f"{energy.joules_per_decision * 1e6:,.0f} µJ ({energy.kind})"
+    joules = energy.joules_per_decision
+    # The word stands in the same cell as the number: an estimate must not be read as a measurement.
+    return "n/a" if joules is None else f"{_micro(joules, 'J')}, {energy.kind}"
+
+
+def _micro(value: float | None, unit: str) -> str:
+    return "n/a" if value is None else f"{value * 1e6:,.1f} µ{unit}"
 
 
 def _kib(size: int | None) -> str:

@@ -41,8 +41,7 @@ def train(
         terminal.print_json({**result.record, "path": str(result.path)})
         return
     record = result.record
-    terminal.console().print(
-        f"[bold]{record['return_mean']:.0f} ± {record['return_std']:.0f}[/bold] return over "
-        f"{record['episodes']} episodes, after {record['steps']:,} steps in {record['seconds'] / 60:.0f} minutes\n{result.path}",
-        soft_wrap=True,
-    )
+    returns = f"[bold]{record['return_mean']:.0f} ± {record['return_std']:.0f}[/bold] return"
+    effort = f"{record['steps']:,} steps in {record['seconds'] / 60:.0f} minutes"
+    text = f"{returns} over {record['episodes']} episodes, after {effort}\n{result.path}"
+    terminal.console().print(text, soft_wrap=True)
