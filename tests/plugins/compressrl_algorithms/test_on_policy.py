@@ -16,6 +16,7 @@ from compressrl import modules, options
 from compressrl.errors import PipelineError, TrainingDivergedError, UsageError
 from compressrl.lab import Lab
 from compressrl.policy import Policy
+from compressrl.testing import AlgorithmContract
 from compressrl.training import TrainingSession
 
 ENV = "InvertedPendulum-v5"
@@ -33,6 +34,16 @@ def weights(policy):
 
 def observations(size=4, count=32):
     return np.random.default_rng(0).normal(size=(count, size)).astype(np.float32)
+
+
+class TestPPO(AlgorithmContract):
+    plugin = PPO
+    options = SMALL | {"epochs": 2, "warm_up": 1}
+
+
+class TestTRPO(AlgorithmContract):
+    plugin = TRPO
+    options = SMALL | {"warm_up": 1}
 
 
 @BOTH

@@ -116,6 +116,16 @@ def test_learning_rate_is_annealed(agent):
     assert learner.optimizer.param_groups[0]["lr"] == pytest.approx(2.5e-4)
 
 
+def test_the_gradient_is_clipped(agent):
+    batch, moved = make_batch(agent, 64), []
+    for max_gradient in (1e-9, 0.5):  # the first far below Adam's epsilon, so that its steps vanish
+        learner = PPO(max_gradient=max_gradient, target_kl=10.0).learner(agent)
+        before = learner.flat.vector.detach().clone()
+        learner.improve(batch, 1.0, np.random.default_rng(0))
+        moved.append((learner.flat.vector - before).abs().max().item())
+    assert 0 < moved[0] < moved[1] / 100
+
+
 @pytest.mark.parametrize(("count", "size"), [(64, 16), (65, 16), (31, 16), (5, 16), (1, 16)])
 def test_minibatches_are_a_partition_without_tiny_parts(count, size):
     parts = list(minibatches(count, size, np.random.default_rng(0)))
