@@ -116,7 +116,8 @@ class Memory:
 class Retention:
     """Compressed return over baseline return, paired by episode seed.
 
-    value:        ratio of means above `zero_return`; None where the baseline's mean is not above it
+    value:        ratio of means above `zero_return`; None where the baseline's mean is not above it, or
+                  a return is not finite
     ci95:         paired bootstrap interval of `value`; None for a single pair
     margin:       share of the return that may be lost
     non_inferior: the interval's lower end is above 1 - margin

@@ -113,5 +113,7 @@ def _interval(samples: Floats, units: int) -> tuple[float, float] | None:
 
 
 def _ratio(base: Floats, comp: Floats, zero: float) -> float | None:
-    """Ratio of means above `zero`; None where the baseline's mean is not above it."""
-    return float((comp.mean() - zero) / (base.mean() - zero)) if base.mean() > zero else None
+    """Ratio of means above `zero`; None where the baseline's mean is not above it, or a return not finite."""
+    if not (np.isfinite(base).all() and np.isfinite(comp).all() and base.mean() > zero):
+        return None
+    return float((comp.mean() - zero) / (base.mean() - zero))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from rich.console import Console
@@ -30,6 +31,8 @@ def show(report: EvaluationReport, folder: Path, console: Console | None = None)
 def verdict(report: EvaluationReport) -> str:
     """The answer to "does the compressed policy still do its job?", in one sentence."""
     kept, margin = report.retention, f"{report.retention.margin:.0%}"
+    if not math.isfinite(kept.difference):
+        return "Verdict: do not deploy it. An episode broke down: its return is not a number."
     if kept.value is None:
         return "Verdict: the baseline does no better than random actions; retention means nothing here."
     if kept.ci95 is None:
