@@ -243,11 +243,9 @@ def coverage(name: str, episodes: int, experiments: int) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
-@pytest.mark.parametrize(("episodes", "least"), [(10, 0.90), (30, 0.925)])
+@pytest.mark.parametrize(("episodes", "least"), [(10, 0.92), (30, 0.925)])
 def test_the_interval_holds_the_truth_as_often_as_it_says(name, episodes, least):
-    """500 experiments: the share is known to ±1.9 points. `falls more` of 10 pairs is the hardest: 1 in 3
-    baselines shows no fall at all.
-    """
+    """500 experiments: the share is known to ±1.9 points. A plain percentile interval fails at 10 pairs."""
     assert least <= coverage(name, episodes, 500) <= 0.99
 
 
