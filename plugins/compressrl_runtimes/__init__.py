@@ -1,0 +1,19 @@
+"""The built-in runtimes. Declares and nothing else: the classes are imported when they are chosen."""
+
+from compressrl.hookspecs import PluginEntry, hookimpl
+
+
+@hookimpl
+def compressrl_runtimes() -> list[PluginEntry]:
+    return [
+        PluginEntry(
+            "torch",
+            "PyTorch, eager: the float network as it was trained",
+            "compressrl_runtimes.torch_runtime:TorchRuntime",
+        ),
+        PluginEntry(
+            "onnx",
+            "ONNX Runtime: float, quantized and foreign graphs",
+            "compressrl_runtimes.onnx_runtime:OnnxRuntime",
+        ),
+    ]
