@@ -98,8 +98,10 @@ class Lab:
         adapt_actor: applied to the actor's network once, before the first step (fake quantization)
         """
         if self.algorithm is None:
+            named = self.baseline.algorithm if self.baseline else ""
+            problem = f"that algorithm, {named!r}, is not installed" if named else "the policy names none"
             raise PipelineError(
-                "This step trains further by the policy's algorithm, but the policy names none. Give --algo."
+                f"This step trains further by the policy's algorithm, but {problem}. Give --algo to evaluate."
             )
         session = TrainingSession(steps=steps, start=start, progress=self.progress)
         if adapt_actor is not None:

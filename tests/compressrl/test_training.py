@@ -1,0 +1,346 @@
+"""A training session: checkpoints that resume, curves without doubles, and nothing lost by a failure."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from compressrl import layers
+from compressrl.errors import CompressrlError, TrainingDivergedError, UsageError
+from compressrl.policy import Policy
+from compressrl.testing import tiny_policy
+from compressrl.training import BEST_POLICY, CHECKPOINT, LATEST_POLICY, LEARNING_CURVE, TrainingSession
+
+FINGERPRINT = {"algorithm": "x", "env_id": "Tiny-v0", "rate": 1e-3, "hidden": "8x8", "limit": None}
+
+
+def state(step: int) -> dict[str, Any]:
+    return {"step": step, "weights": torch.full((3,), float(step)), "nested": [{"a": 1.5}, "text"]}
+
+
+def policy(step: int) -> Policy:
+    """A policy that tells the step at which it was made."""
+    low = np.full(2, -1, np.float32)
+    row = (layers.Linear(np.zeros((2, 3)), np.full(2, step)),)
+    return Policy("Tiny-v0", "x", 3, low, -low, (f"step {step}",), layers=row)
+
+
+def session(folder: Path | None, steps: int = 100, **fields: Any) -> TrainingSession:
+    given = {"evaluation_every": 10, "checkpoint_every": 20, "fingerprint": FINGERPRINT} | fields
+    return TrainingSession(steps=steps, folder=folder, **given)
+
+
+def go(run: TrainingSession, first: int, last: int) -> None:
+    """Environment steps first..last."""
+    for step in range(first, last + 1):
+        run.boundary(step, lambda step=step: policy(step), lambda step=step: state(step))
+
+
+def made_at(path: Path) -> str:
+    return Policy.load(path).provenance[0]
+
+
+def curve(folder: Path) -> list[tuple[int, float]]:
+    header, *rows = (folder / LEARNING_CURVE).read_text().splitlines()
+    assert header == "step,seconds,evaluation_return_mean,training_return_mean"
+    return [(int(row.split(",")[0]), float(row.split(",")[2])) for row in rows]
+
+
+def test_a_new_run_begins_at_the_beginning(tmp_path):
+    assert session(tmp_path).resume() is None
+    assert session(None).resume() is None
+
+
+def test_it_checkpoints_in_time_and_at_the_end(tmp_path):
+    run, saved = session(tmp_path, steps=50), []
+    for step in range(1, 51):
+        run.boundary(step, lambda: policy(1), lambda step=step: saved.append(step) or state(step))
+    assert saved == [20, 40, 50]
+    assert (tmp_path / LATEST_POLICY).exists()
+
+
+def test_policy_and_state_are_made_only_when_they_are_needed():
+    def forbidden() -> Any:
+        raise AssertionError
+
+    session(None).boundary(20, forbidden, forbidden)
+    session(None, steps=20).boundary(20, forbidden, forbidden)
+
+
+def test_steps_that_jump_over_the_marks_do_not_miss_them(tmp_path):
+    run, saved = session(tmp_path), []
+    for step in range(7, 100, 7):
+        run.boundary(step, lambda: policy(1), lambda step=step: saved.append(step) or state(step))
+    assert saved == [21, 42, 63, 84]
+
+
+def test_a_resumed_run_goes_on_where_the_checkpoint_was(tmp_path):
+    values = iter([1, 5, 2, 3, 9.0])
+    run = session(tmp_path, evaluate=lambda _: next(values))
+    go(run, 1, 55)
+    again = session(tmp_path, evaluate=lambda _: 4.0)
+    found = again.resume()
+    assert found is not None
+    assert found["step"] == 40
+    assert found["weights"].tolist() == [40, 40, 40]
+    assert found["nested"] == [{"a": 1.5}, "text"]
+    assert (again.best_return, again.best_step) == (5, 20)
+    assert again.seconds >= 0
+    # The evaluation at step 50 is behind the checkpoint: it will be made again.
+    assert curve(tmp_path) == [(10, 1), (20, 5), (30, 2), (40, 3)]
+    go(again, 41, 100)
+    assert curve(tmp_path) == [(10, 1), (20, 5), (30, 2), (40, 3), *((s, 4) for s in range(50, 101, 10))]
+
+
+def test_the_wall_time_of_earlier_parts_is_counted(tmp_path):
+    run = session(tmp_path)
+    run._started -= 1000
+    go(run, 1, 20)
+    again = session(tmp_path)
+    again.resume()
+    assert again.seconds >= 1000
+
+
+def test_the_best_policy_is_kept_and_the_latest(tmp_path):
+    values = iter([1, 7, 3, math.nan, 6])
+    run = session(tmp_path, steps=50, evaluate=lambda _: next(values))
+    go(run, 1, 50)
+    assert made_at(tmp_path / BEST_POLICY) == "step 20"
+    assert made_at(tmp_path / LATEST_POLICY) == "step 50"
+    assert (run.best_return, run.best_step) == (7, 20)
+
+
+def test_the_curve_of_a_run_that_never_reached_a_checkpoint_starts_anew(tmp_path):
+    go(session(tmp_path, evaluate=lambda _: 1.0), 1, 15)
+    again = session(tmp_path, evaluate=lambda _: 2.0)
+    assert again.resume() is None
+    go(again, 1, 20)
+    assert curve(tmp_path) == [(10, 2), (20, 2)]
+
+
+@pytest.mark.parametrize(
+    ("change", "different"),
+    [
+        ({"rate": 1e-4}, "rate"),
+        ({"env_id": "Hopper-v5", "hidden": "4"}, "env_id, hidden"),
+        ({"limit": 3}, "limit"),
+        ({"added": 1}, "added"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused_and_left(tmp_path, change, different):
+    go(session(tmp_path), 1, 20)
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    with pytest.raises(UsageError) as error:
+        session(tmp_path, fingerprint=FINGERPRINT | change).resume()
+    assert str(error.value) == (
+        f"{tmp_path / CHECKPOINT} is of another run (different: {different}). "
+        "Choose another --out, or delete it."
+    )
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+
+
+def test_a_run_can_be_lengthened_but_not_cut(tmp_path):
+    go(session(tmp_path, steps=40), 1, 40)
+    assert session(tmp_path, steps=60).resume() is not None
+    assert session(tmp_path, steps=40).resume() is not None
+    with pytest.raises(UsageError, match="a run of 40 steps, more than 30"):
+        session(tmp_path, steps=30).resume()
+
+
+def test_a_run_whose_last_rollout_overshoots_its_steps_resumes(tmp_path):
+    run = session(tmp_path, steps=30)
+    run.boundary(32, lambda: policy(32), lambda: state(32))
+    assert session(tmp_path, steps=30).resume()["step"] == 32
+
+
+@pytest.mark.parametrize("damage", [b"", b"garbage", None])
+def test_a_damaged_checkpoint_is_told_in_one_line(tmp_path, damage):
+    go(session(tmp_path), 1, 20)
+    path = tmp_path / CHECKPOINT
+    path.write_bytes(path.read_bytes()[:-100] if damage is None else damage)
+    with pytest.raises(UsageError, match=r"cannot be read \(.*\); delete it to start anew\.$"):
+        session(tmp_path).resume()
+
+
+@pytest.mark.parametrize("other", [{"weights": torch.zeros(3)}, torch.zeros(3)])
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, other):
+    torch.save(other, tmp_path / CHECKPOINT)
+    with pytest.raises(UsageError, match=r"checkpoint\.pt (is not a checkpoint|cannot be read)"):
+        session(tmp_path).resume()
+
+
+def test_a_checkpoint_never_runs_code(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (Path(tmp_path / "run").touch, ())
+
+    torch.save({"state": Evil()}, tmp_path / CHECKPOINT)
+    with pytest.raises(UsageError, match="cannot be read"):
+        session(tmp_path).resume()
+    assert not (tmp_path / "run").exists()
+
+
+# Divergence.
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_files(tmp_path, value):
+    run = session(tmp_path, evaluate=lambda _: 1.0)
+    go(run, 1, 20)
+    run.scalars(20, {"loss": 0.5})
+    with pytest.raises(TrainingDivergedError) as error:
+        run.scalars(25, {"loss": value, "entropy": 1.0})
+    assert str(error.value) == (
+        f"loss became NaN or infinite at step 25. The last good policy is {tmp_path / BEST_POLICY}."
+    )
+    run.close()
+    assert session(tmp_path).resume()["step"] == 20
+
+
+def test_the_message_promises_no_policy_where_none_is_kept(tmp_path):
+    for folder in (tmp_path, None):
+        with pytest.raises(TrainingDivergedError, match=r"^loss became NaN or infinite at step 5\.$"):
+            session(folder).scalars(5, {"loss": math.nan})
+
+
+@pytest.mark.parametrize("evaluate", [None, lambda _: 1e9])
+def test_a_policy_with_nan_is_neither_evaluated_nor_saved(tmp_path, evaluate):
+    run = session(tmp_path, evaluate=lambda _: 1.0)
+    go(run, 1, 20)
+    run.evaluate = evaluate
+    before = {p.name: p.read_bytes() for p in tmp_path.glob("*.p*")}
+    weights = np.zeros((2, 3))
+    weights[0, 0] = np.nan
+    low = np.full(2, -1, np.float32)
+    bad = Policy("Tiny-v0", "x", 3, low, -low, (), layers=(layers.Linear(weights, np.zeros(2)),))
+    with pytest.raises(
+        TrainingDivergedError, match=r"the policy became NaN or infinite at step 40\. The last"
+    ):
+        run.boundary(40, lambda: bad, lambda: state(40))
+    assert {p.name: p.read_bytes() for p in tmp_path.glob("*.p*")} == before
+    assert before.keys() == {CHECKPOINT, BEST_POLICY, LATEST_POLICY}
+
+
+# Full disk.
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+import torch
+from compressrl.errors import CompressrlError
+from compressrl.testing import tiny_policy
+from compressrl.training import TrainingSession
+
+folder = Path(sys.argv[1])
+run = TrainingSession(steps=100, folder=folder, fingerprint={"a": 1})
+run.save(10, tiny_policy, lambda: {"step": 10, "w": torch.zeros(10)})
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+try:
+    run.save(20, tiny_policy, lambda: {"step": 20, "w": torch.zeros(100_000)})
+except CompressrlError as error:
+    print(error)
+print(run.resume()["step"])
+"""
+
+
+def test_a_full_disk_is_one_line_and_the_old_checkpoint_survives(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == f"{tmp_path / CHECKPOINT} cannot be written: File too large.\n10\n"
+    assert result.stderr == ""
+    assert sorted(p.name for p in tmp_path.iterdir()) == [CHECKPOINT, LATEST_POLICY]
+
+
+def test_a_full_device_while_checkpointing_is_named(tmp_path, monkeypatch):
+    go(session(tmp_path), 1, 20)
+    opened = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda self, *a, **k: opened(Path("/dev/full") if a == ("wb",) else self, *a, **k)
+    )
+    with pytest.raises(
+        CompressrlError, match=r"checkpoint\.pt cannot be written: No space left on device\.$"
+    ):
+        session(tmp_path).save(40, lambda: policy(40), lambda: state(40))
+    monkeypatch.undo()
+    assert session(tmp_path).resume()["step"] == 20
+
+
+def test_a_state_that_cannot_be_stored_is_a_defect_not_a_full_disk(tmp_path):
+    with pytest.raises(Exception, match="pickle"):
+        session(tmp_path).save(1, lambda: policy(1), lambda: {"bad": lambda: 0})
+    assert not (tmp_path / CHECKPOINT).exists()
+
+
+# Progress and TensorBoard.
+
+
+def test_progress_is_told_often_and_with_the_recent_returns():
+    heard: list[tuple[float, float, str]] = []
+    run = session(
+        None, steps=1000, progress=lambda _, done, total, note="": heard.append((done, total, note))
+    )
+    run.episode(30, 10.0, 30)
+    run.episode(60, 20.0, 30)
+    for step in range(48, 1001, 48):
+        run.boundary(step, tiny_policy, dict)
+    run.boundary(1000, tiny_policy, dict)
+    assert [done for done, _, _ in heard] == [144, 288, 432, 576, 720, 864, 1000]
+    assert heard[0][1:] == (1000, "return 15")
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = accumulator.EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return {
+        tag: [(e.step, pytest.approx(e.value)) for e in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+    }
+
+
+def test_tensorboard_scalars_are_written_and_those_run_again_replaced(tmp_path):
+    run = session(tmp_path, evaluate=lambda _: 3.0)
+    run.resume()
+    go(run, 1, 20)
+    run.scalars(20, {"train/loss": 1.0})
+    run.episode(25, 8.0, 5)
+    run.scalars(25, {"train/loss": 2.0})
+    run.close()
+    assert scalars(tmp_path) == {
+        "evaluation/return_mean": [(10, 3), (20, 3)],
+        "train/loss": [(20, 1), (25, 2)],
+        "train/episode_return": [(25, 8)],
+        "train/episode_length": [(25, 5)],
+    }
+    again = session(tmp_path)
+    again.resume()
+    again.scalars(25, {"train/loss": 9.0})
+    again.close()
+    assert scalars(tmp_path)["train/loss"] == [(20, 1), (25, 9)]
+
+
+def test_without_tensorboard_the_run_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    run = session(tmp_path)
+    run.scalars(1, {"loss": 1.0})
+    run.episode(2, 1.0, 1)
+    run.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_session_without_a_folder_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = session(None, steps=30, evaluate=lambda _: 1.0)
+    go(run, 1, 30)
+    run.scalars(30, {"loss": 1.0})
+    run.save(30, lambda: policy(30), lambda: state(30))
+    run.close()
+    assert list(tmp_path.iterdir()) == []
