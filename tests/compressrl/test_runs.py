@@ -1,0 +1,182 @@
+"""Training runs, by a small algorithm that arrives like any third party's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import compressrl
+from compressrl import rollout, runs
+from compressrl.environments import make
+from compressrl.errors import OptionError, UnknownNameError, UsageError
+from compressrl.policy import Policy
+from compressrl.testing import TINY
+from compressrl.training import BEST_POLICY, CHECKPOINT, LATEST_POLICY, LEARNING_CURVE
+
+DECLARATION = """
+    from compressrl import PluginEntry, hookimpl
+
+    @hookimpl
+    def compressrl_algorithms():
+        return [
+            PluginEntry("search", "", "compressrl.testing.algorithms:RandomSearch"),
+            PluginEntry("failing", "", "searching:Failing"),
+        ]
+
+    class Failing:
+        def train(self, lab):
+            import torch
+            from compressrl.testing import tiny_policy
+
+            lab.training.resume()
+            lab.training.save(5, tiny_policy, lambda: {"w": torch.zeros(1)})
+            raise KeyboardInterrupt
+"""
+
+
+@pytest.fixture(autouse=True)
+def _algorithms(install):
+    install("searching", {"searching": "searching"}, {"searching": DECLARATION})
+
+
+def train(folder: Path, steps: int = 300, **given: Any) -> runs.TrainingResult:
+    return runs.train(
+        **{"algorithm": "search:hidden=4", "env_id": TINY, "steps": steps, "out": folder} | given
+    )
+
+
+def test_a_run_leaves_a_complete_record_and_every_file(tmp_path):
+    result = train(tmp_path, seed=7)
+    record = json.loads((tmp_path / runs.RECORD).read_text())
+    assert record == result.record
+    assert record["command"] == (f"compressrl train --algo search:hidden=4 --env {TINY} --steps 300 --seed 7")
+    known = {"algorithm", "env_id", "seed", "steps", "episodes", "device", "compressrl"}
+    assert {key: record[key] for key in known} == {
+        "algorithm": result.policy.algorithm,
+        "env_id": TINY,
+        "seed": 7,
+        "steps": 300,
+        "episodes": 20,
+        "device": "cpu",
+        "compressrl": compressrl.__version__,
+    }
+    assert record["seconds"] > 0
+    assert record["learning_curve"] == LEARNING_CURVE
+    assert 0 < record["selected_at_step"] <= 300
+    files = {BEST_POLICY, LATEST_POLICY, CHECKPOINT, LEARNING_CURVE, runs.FINAL_POLICY, runs.RECORD}
+    assert files <= {p.name for p in tmp_path.iterdir()}
+    assert result.path == tmp_path / runs.FINAL_POLICY
+    assert Policy.load(result.path).to_bytes() == result.policy.to_bytes()
+
+
+def test_the_recorded_return_is_that_of_the_policy_on_seeds_of_its_own(tmp_path):
+    result = train(tmp_path)
+    again = rollout.run_episodes(result.policy, lambda: make(TINY), runs.FINAL_SEEDS)
+    assert result.record["return_mean"] == pytest.approx(again.mean_return, abs=0.006)
+    assert result.record["return_std"] == pytest.approx(again.std_return, abs=0.006)
+    assert not set(runs.FINAL_SEEDS) & set(runs.CURVE_SEEDS)
+
+
+def test_the_policy_of_the_best_evaluation_is_the_result(tmp_path):
+    result = train(tmp_path)
+    rows = [line.split(",") for line in (tmp_path / LEARNING_CURVE).read_text().splitlines()[1:]]
+    means = {int(row[0]): float(row[2]) for row in rows}
+    assert len(means) >= 5
+    assert result.record["selected_at_step"] == max(means, key=lambda step: means[step])
+    on_curve_seeds = rollout.run_episodes(result.policy, lambda: make(TINY), runs.CURVE_SEEDS).mean_return
+    assert on_curve_seeds == pytest.approx(max(means.values()), abs=0.006)
+
+
+def test_the_same_command_again_is_the_same_run(tmp_path):
+    first = train(tmp_path)
+    curve = (tmp_path / LEARNING_CURVE).read_text()
+    again = train(tmp_path)
+    assert again.policy.to_bytes() == first.policy.to_bytes()
+    assert (tmp_path / LEARNING_CURVE).read_text() == curve
+    assert again.record["return_mean"] == first.record["return_mean"]
+
+
+def test_more_steps_go_on_and_fewer_are_refused(tmp_path):
+    train(tmp_path, steps=200)
+    longer = train(tmp_path, steps=300)
+    assert longer.record["steps"] == 300
+    assert [int(r.split(",")[0]) for r in (tmp_path / LEARNING_CURVE).read_text().splitlines()[1:]][-1] == 300
+    with pytest.raises(UsageError, match="a run of 300 steps, more than 200"):
+        train(tmp_path, steps=200)
+
+
+@pytest.mark.parametrize(
+    ("change", "different"),
+    [
+        ({"seed": 1}, "seed"),
+        ({"algorithm": "search:hidden=5"}, "hidden"),
+        ({"env_id": "Pendulum-v1"}, "env_id"),
+    ],
+)
+def test_another_run_in_the_same_folder_is_refused_and_nothing_changes(tmp_path, change, different):
+    train(tmp_path, steps=100)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    with pytest.raises(UsageError, match=rf"of another run \(different: .*{different}"):
+        train(tmp_path, steps=100, **change)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
+
+
+def test_a_finished_run_without_its_checkpoint_is_not_overwritten(tmp_path):
+    train(tmp_path, steps=100)
+    (tmp_path / CHECKPOINT).unlink()
+    before = (tmp_path / runs.FINAL_POLICY).read_bytes()
+    with pytest.raises(UsageError, match="a finished run without its checkpoint"):
+        train(tmp_path, steps=100)
+    assert (tmp_path / runs.FINAL_POLICY).read_bytes() == before
+
+
+def test_an_interrupted_run_keeps_what_it_saved(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, algorithm="failing")
+    assert {CHECKPOINT, LATEST_POLICY} <= {p.name for p in tmp_path.iterdir()}
+    assert not (tmp_path / runs.RECORD).exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "reason"),
+    [
+        ({"algorithm": "serch"}, UnknownNameError, "Did you mean 'search'"),
+        ({"algorithm": "search:hidden=0"}, OptionError, "it takes >= 1"),
+        ({"env_id": "Pendulum-v7"}, UnknownNameError, "Did you mean"),
+        ({"env_id": "CartPole-v1"}, UsageError, "continuous"),
+        ({"device": "cuda:77"}, UsageError, "The device 'cuda:77' cannot be used: "),
+        ({"device": "abacus"}, UsageError, "The device 'abacus' cannot be used: "),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, given, error, reason):
+    folder = tmp_path / "new"
+    with pytest.raises(error) as raised:
+        train(folder, **given)
+    assert reason in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert not folder.exists()
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UsageError, match=r"cannot be written: .* Choose another --out"):
+        train(tmp_path / "file" / "run")
+
+
+def test_the_default_folder_is_one_folder_for_any_environment():
+    assert runs.default_folder("sac", TINY, 3) == Path("runs/train/sac_compressrl.testing-Tiny-v0_seed3")
+    assert runs.default_folder("sac", "ns/Env-v0", 0).parent == Path("runs/train")
+
+
+def test_without_git_there_is_no_commit(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert runs._commit() == ""
+
+
+def test_progress_reaches_the_end(tmp_path):
+    heard: list[tuple[str, float, float]] = []
+    train(tmp_path, progress=lambda task, done, total, note="": heard.append((task, done, total)))
+    assert ("training", 300, 300) in heard

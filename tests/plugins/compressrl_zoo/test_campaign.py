@@ -1,0 +1,66 @@
+"""The campaign trains what is missing, tells what failed, and takes finished runs in."""
+
+from __future__ import annotations
+
+import pytest
+from compressrl_zoo import campaign, zoo
+from compressrl_zoo.campaign import Cell
+
+from compressrl import runs
+from compressrl.policy import Policy
+from compressrl.testing import TINY
+
+DECLARATION = """
+    from compressrl import PluginEntry, hookimpl
+
+    @hookimpl
+    def compressrl_algorithms():
+        return [PluginEntry("search", "", "compressrl.testing.algorithms:RandomSearch")]
+"""
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(install, tmp_path, monkeypatch):
+    site = install("searching", {"searching": "searching"}, {"searching": DECLARATION})
+    monkeypatch.setenv("PYTHONPATH", str(site))  # trainings are processes of their own
+    monkeypatch.setattr(campaign, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(campaign, "HERE", tmp_path / "zoo")
+    monkeypatch.setattr(campaign, "read_index", lambda: zoo.read_index(tmp_path / "zoo"))
+    (tmp_path / "zoo").mkdir()
+
+
+@pytest.mark.slow
+def test_train_then_collect(tmp_path):
+    good, bad = Cell("search", TINY, 60), Cell("serch", TINY, 60)
+    assert campaign.train((good, bad)) == [bad.name]
+    assert "Did you mean 'search'" in (tmp_path / "runs" / bad.name / "train.log").read_text()
+    before = (tmp_path / "runs" / good.name / runs.RECORD).stat().st_mtime_ns
+    assert campaign.train((good,)) == []
+    assert (tmp_path / "runs" / good.name / runs.RECORD).stat().st_mtime_ns == before, "it was finished"
+    assert campaign.collect() == [good.name]
+    (made,) = zoo.read_index(tmp_path / "zoo")
+    assert made["path"] == f"policies/{good.name}.policy"
+    assert Policy.load(tmp_path / "zoo" / made["path"]).env_id == TINY
+    assert (tmp_path / "zoo" / made["learning_curve"]).read_text().count("\n") > 2
+
+
+def test_collect_keeps_what_is_there_and_replaces_a_cell(tmp_path):
+    def finish(name: str, mean: float) -> None:
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / runs.RECORD).write_text(f'{{"algorithm": "sac", "return_mean": {mean}}}')
+        (folder / runs.FINAL_POLICY).write_text(name)
+        (folder / campaign.LEARNING_CURVE).write_text("step")
+
+    finish("b", 1)
+    assert campaign.collect() == ["b"]
+    (tmp_path / "runs" / "b" / runs.RECORD).unlink()
+    finish("a", 2)
+    assert campaign.collect() == ["a"]
+    finish("b", 3)
+    campaign.collect()
+    index = zoo.read_index(tmp_path / "zoo")
+    assert [(r["path"], r["return_mean"]) for r in index] == [
+        ("policies/a.policy", 2),
+        ("policies/b.policy", 3),
+    ]
