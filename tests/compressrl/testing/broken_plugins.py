@@ -41,6 +41,7 @@ class TestEditsItsArgument(CompressorContract):
     class plugin(Compressor):
         def changed(self, copy, policy, lab):
             if policy.layers:
+                policy.layers[1].weight.setflags(write=True)
                 policy.layers[1].weight[:] *= 0.999
             return copy
 
@@ -329,6 +330,7 @@ class TestEditsWeights(RuntimeContract):
     class plugin:
         def load(self, policy):
             if policy.layers:
+                policy.layers[1].weight.setflags(write=True)
                 policy.layers[1].weight[:] *= 0.999
             return lambda x: checked(policy, x)
 
