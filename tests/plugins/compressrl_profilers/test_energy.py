@@ -159,6 +159,15 @@ class TestWithMeter:
         assert 0 < base.details["cpu_share"] <= 1
         json.dumps(asdict(base), allow_nan=False)
 
+    def test_measuring_looks_for_meters_anew(self, fake, monkeypatch):
+        root = str(fake.root)
+        monkeypatch.setenv("COMPRESSRL_POWERCAP_ROOT", "/nowhere")
+        profiler = EnergyProfiler(**SHORT)
+        assert not profiler.available()[0]
+        monkeypatch.setenv("COMPRESSRL_POWERCAP_ROOT", root)
+        with fake.constant_power({"package-0": 10.0}):
+            assert profiler.measure([_workload(_spend(100))])[0].kind == "simulated"
+
     def test_equal_policies_are_below_resolution(self, fake):
         with fake.constant_power({"package-0": 10.0}):
             records = EnergyProfiler(**SHORT).measure([_workload(_spend(100)), _workload(_spend(100))])
