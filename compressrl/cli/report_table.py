@@ -84,7 +84,7 @@ def _table(report: EvaluationReport) -> Table:
         before, after = getattr(base.memory, name), getattr(comp.memory, name)
         table.add_row(f"memory: {name}", _kib(before), _kib(after), _change(before, after))
     table.add_row(
-        "inference time (p50 / p99)",
+        "inference p50 / p99",
         _latency(base),
         _latency(comp),
         _change(base.latency.p50_us, comp.latency.p50_us),

@@ -1,0 +1,149 @@
+"""Bad input on the command line: one or two lines on stderr, the right exit code, no traceback."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from compressrl import layers
+from compressrl.cli import app
+from compressrl.policy import Policy
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, list(words))
+
+
+def start(*words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "compressrl", *words]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+def interrupt_once_there(process: subprocess.Popen[str], path: Path) -> str:
+    """Press Ctrl-C after `path` has appeared, and return what the program then said."""
+    deadline = time.monotonic() + 120
+    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1, errors
+    assert "Traceback" not in errors
+    return errors
+
+
+def pendulum_policy(path: Path) -> Path:
+    """A hand-made swing-up controller's worth of nothing: random weights, right sizes for Pendulum-v1."""
+    rng = np.random.default_rng(0)
+
+    def linear(inputs: int, outputs: int) -> layers.Linear:
+        weight = rng.normal(size=(outputs, inputs)).astype(np.float32)
+        return layers.Linear(weight, np.zeros(outputs, np.float32))
+
+    row = (linear(3, 16), layers.Activation("relu"), linear(16, 1), layers.Activation("tanh"))
+    two = np.array([2.0], np.float32)
+    row = (*row, layers.Rescale(two, np.zeros(1, np.float32)))
+    Policy("Pendulum-v1", "sac", 3, -two, two, ("made by hand",), layers=row).save(path)
+    return path
+
+
+def assert_told(result: Result, *words: str) -> None:
+    """Wrong usage, told in at most two lines that hold these words."""
+    assert result.exit_code == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    errors = result.stderr[result.stderr.index("error: ") :].strip().splitlines()
+    assert len(errors) <= 2
+    for word in words:
+        assert word in " ".join(errors)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--algo", "sca", "--compressor", "qat"), ("sca", "Did you mean 'sac'")),
+        (("--algo", "sac", "--compressor", "qta"), ("qta", "Did you mean 'qat'")),
+        (("--algo", "sac", "--compressor", "qat", "--runtime", "onxx"), ("onxx", "Did you mean 'onnx'")),
+        (("--algo", "sac", "--compressor", "ptdq", "--env", "HalfCheeta-v5"), ("HalfCheetah-v5",)),
+        (("--algo", "sac", "--compressor", "l2:ratio=1.5"), ("ratio=1.5", "0.05..0.95")),
+        (("--algo", "sac", "--compressor", "l2:ration=0.5"), ("ration", "ratio (0.05..0.95")),
+        (("--algo", "sac", "--compressor", "l2:ratio"), ("name:key=value",)),
+        (("--algo", "sac", "--compressor", "l2:ratio=0.5++ptsq"), ("empty stage",)),
+        (("--algo", "sac", "--compressor", "ptsq+l2"), ("'l2' cannot follow 'ptsq'", "last")),
+        (("--algo", "sac", "--compressor", "qat", "--env", "CartPole-v1"), ("Discrete", "continuous")),
+        (("--compressor", "qat"), ("--algo sac", "--policy")),
+        (("--policy", "missing.policy", "--compressor", "qat"), ("missing.policy", "does not exist")),
+    ],
+)
+def test_evaluate_explains_what_is_wrong(
+    words: tuple[str, ...], told: tuple[str, ...], tmp_path: Path
+) -> None:
+    assert_told(run("evaluate", *words), *told)
+
+
+def test_unknown_option_is_wrong_usage(tmp_path: Path) -> None:
+    result = run("evaluate", "--algorithm", "sac")
+    assert result.exit_code == 2
+    assert "Traceback" not in result.stderr
+
+
+def test_policy_that_does_not_fit_the_environment(tmp_path: Path) -> None:
+    policy = pendulum_policy(tmp_path / "p.policy")
+    words = ("--policy", str(policy), "--compressor", "ptdq", "--env", "HalfCheetah-v5")
+    assert_told(run("evaluate", *words), "takes 3 observations", "HalfCheetah-v5")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "altered", "text"])
+def test_damaged_policy_file(damage: str, tmp_path: Path) -> None:
+    path = pendulum_policy(tmp_path / "p.policy")
+    content = path.read_bytes()
+    damaged = {
+        "truncated": content[:-10],
+        "altered": content[:-1] + bytes([content[-1] ^ 1]),
+        "text": b"not a policy",
+    }
+    path.write_bytes(damaged[damage])
+    assert_told(run("evaluate", "--policy", str(path), "--compressor", "ptdq"), str(path))
+
+
+def test_output_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    policy = pendulum_policy(tmp_path / "p.policy")
+    (tmp_path / "file").write_text("in the way")
+    words = ("--policy", str(policy), "--compressor", "ptdq", "--out", str(tmp_path / "file" / "sub"))
+    assert_told(run("evaluate", *words), "cannot be written", "--out")
+
+
+def test_debug_shows_the_traceback() -> None:
+    process = start("evaluate", "--algo", "sca", "--compressor", "ptdq", "--debug")
+    _, errors = process.communicate(timeout=120)
+    assert "Traceback" in errors
+    assert "UnknownNameError" in errors
+
+
+def test_interrupt_keeps_what_is_finished_and_says_where(tmp_path: Path) -> None:
+    policy = pendulum_policy(tmp_path / "p.policy")
+    words = ("--policy", str(policy), "--compressor", "ptdq", "--episodes", "100000", "--out", "out")
+    errors = interrupt_once_there(start("evaluate", *words), tmp_path / "out" / "compressed.policy")
+    assert "What is finished so far is in out" in errors
+    assert Policy.load(tmp_path / "out" / "compressed.policy").env_id == "Pendulum-v1"
+
+
+def test_interrupted_training_is_resumable(tmp_path: Path) -> None:
+    algorithm = "sac:learning_starts=100,batch_size=16,hidden=8"
+    words = ("train", "--algo", algorithm, "--env", "Pendulum-v1", "--steps", "1000000", "--out", "run")
+    errors = interrupt_once_there(start(*words), tmp_path / "run" / "learning_curve.csv")
+    assert (
+        f"compressrl train --algo {algorithm} --env Pendulum-v1 --steps 1000000 --seed 0 --out run" in errors
+    )
+    assert (tmp_path / "run" / "checkpoint.pt").exists()
+    assert (tmp_path / "run" / "latest.policy").exists()

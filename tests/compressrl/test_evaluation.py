@@ -1,0 +1,129 @@
+"""Evaluation end to end on a tiny environment, with the real built-in plugins."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import compressrl
+from compressrl import evaluation, plugins
+from compressrl.errors import UsageError
+from compressrl.policy import Policy
+from compressrl.records import EvaluationReport
+from compressrl.testing import TINY, tiny_policy
+
+SIDE_KEYS = {"return", "model", "latency_us", "energy", "memory_bytes", "runtime", "provenance", "readings"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("evaluation")
+
+
+@pytest.fixture(scope="module")
+def report(folder: Path) -> EvaluationReport:
+    tiny_policy().save(folder / "tiny.policy")
+    return compressrl.evaluate(
+        compressor="ptdq", policy=folder / "tiny.policy", episodes=4, seed=3, out=folder / "out"
+    )
+
+
+def test_json_has_the_stable_form(report: EvaluationReport, folder: Path) -> None:
+    document = json.loads((folder / "out" / "report.json").read_text())
+    assert document == report.to_json()
+    assert document["schema"] == 1
+    request = {"algorithm", "env_id", "compressor", "runtime", "episodes", "seeds", "policy"}
+    assert request <= document["request"].keys()
+    for side in (document["baseline"], document["compressed"]):
+        assert side.keys() == SIDE_KEYS
+        returns = {"mean", "std", "iqm", "per_episode", "episode_seeds", "episode_lengths"}
+        assert returns <= side["return"].keys()
+        sizes = {"parameters", "size_bytes", "serialized_bytes", "bits", "nonzero_fraction"}
+        assert sizes == side["model"].keys()
+        assert {"p50", "p99", "mean", "runs"} <= side["latency_us"].keys()
+        energy = {"joules_per_decision", "ci95", "kind", "source", "reason", "cpu_seconds_per_decision"}
+        assert energy <= side["energy"].keys()
+        assert {"library", "model", "runtime", "peak"} <= side["memory_bytes"].keys()
+    assert {"value", "ci95", "margin", "non_inferior", "pairs"} <= document["retention"].keys()
+    assert document["instrumentation"]["level"] == "full"
+    assert document["instrumentation"]["overhead_ns_per_step"] > 0
+    host = {"cpu", "cores", "python", "torch", "numpy", "mujoco", "gymnasium", "onnxruntime", "compressrl"}
+    assert document["host"].keys() == host
+
+
+def test_both_sides_run_the_same_episodes(report: EvaluationReport) -> None:
+    seeds = tuple(evaluation.episode_seeds(3, 4))
+    assert report.baseline.episodes.seeds == report.compressed.episodes.seeds == seeds
+    assert report.retention.pairs == 4
+
+
+def test_what_was_measured_is_what_is_written(report: EvaluationReport, folder: Path) -> None:
+    compressed = Policy.load(folder / "out" / "compressed.policy")
+    assert compressed.provenance == report.compressed.policy_provenance
+    assert compressed.form == "graph"
+    assert Policy.load(folder / "out" / "baseline.policy").to_bytes() == tiny_policy().to_bytes()
+    assert report.compressed.model.bits == 8
+    assert report.baseline.model.bits == 32
+
+
+def test_every_metric_is_real(report: EvaluationReport) -> None:
+    for side in (report.baseline, report.compressed):
+        assert side.latency.p50_us is not None
+        assert 0 < side.latency.p50_us <= (side.latency.p99_us or 0)
+        assert side.energy.kind != "unavailable"
+        assert side.energy.cpu_seconds_per_decision is not None
+        assert (side.memory.library or 0) > 1 << 20
+
+
+def test_same_seed_same_returns(report: EvaluationReport, folder: Path) -> None:
+    again = compressrl.evaluate(compressor="ptdq", policy=folder / "tiny.policy", episodes=4, seed=3)
+    other = compressrl.evaluate(compressor="ptdq", policy=folder / "tiny.policy", episodes=4, seed=4)
+    assert again.compressed.episodes == report.compressed.episodes
+    assert again.retention == report.retention
+    assert other.baseline.episodes.returns != report.baseline.episodes.returns
+
+
+def test_episode_seeds_are_a_prefix_of_longer_lists() -> None:
+    assert evaluation.episode_seeds(0, 20)[:10] == evaluation.episode_seeds(0, 10)
+    assert len(set(evaluation.episode_seeds(0, 1000))) == 1000
+    assert evaluation.episode_seeds(0, 10) != evaluation.episode_seeds(1, 10)
+
+
+def test_finished_evaluations_are_announced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[EvaluationReport] = []
+    monkeypatch.setattr(
+        plugins.registry(), "evaluation_finished", lambda report: heard.append(report) or ["x failed"]
+    )
+    report = compressrl.evaluate(compressor="ptdq", policy=folder / "tiny.policy", episodes=1)
+    assert heard == [report]
+
+
+def test_an_algorithm_without_a_policy_is_trained(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    report = compressrl.evaluate(
+        "ppo:n_steps=64", "ptdq", TINY, train_steps=256, episodes=1, instrumentation="time"
+    )
+    assert any(step.startswith("ppo") for step in report.baseline.policy_provenance)
+    assert report.request.env_id == TINY
+
+
+def test_no_episodes_and_no_policy_are_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match="at least one"):
+        compressrl.evaluate(compressor="ptdq", policy=folder / "tiny.policy", episodes=0)
+    with pytest.raises(UsageError, match="Say which policy"):
+        compressrl.evaluate(compressor="ptdq")
+
+
+def test_no_number_in_json_is_nan(report: EvaluationReport) -> None:
+    odd = replace(report, overhead_ns_per_step=float("nan"))
+    assert odd.to_json()["instrumentation"]["overhead_ns_per_step"] is None
+    json.dumps(odd.to_json(), allow_nan=False)
+
+
+def test_random_return_is_the_random_policys() -> None:
+    assert evaluation._random_return(TINY, [1, 2]) == evaluation._random_return(TINY, [1, 2])
+    assert np.isfinite(evaluation._random_return(TINY, [1, 2]))

@@ -1,0 +1,79 @@
+"""The documentation cannot drift: hooks, command line, snippets and links are compared with the code."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import runpy
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from compressrl import hookspecs, plugins
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+HOOKS = [name for name in vars(hookspecs) if name.startswith("compressrl_")]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_is_a_heading_with_its_signature(hook: str) -> None:
+    signature = str(inspect.signature(getattr(hookspecs, hook))).replace("'", "")
+    assert f"### `{hook}{signature}`" in (ROOT / "docs" / "plugins.md").read_text()
+
+
+def test_every_kind_has_a_hook() -> None:
+    assert set(plugins.KINDS.values()) == set(HOOKS) - {"compressrl_evaluation_finished"}
+
+
+def test_command_line_reference_is_what_the_program_says() -> None:
+    render = runpy.run_path(str(ROOT / "docs" / "generate_cli.py"))["render"]
+    assert (ROOT / "docs" / "cli.md").read_text() == render(), "run: python docs/generate_cli.py"
+
+
+def snippets(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text())
+    missing = [link for link in links if not (page.parent / link).exists()]
+    assert not missing
+
+
+def test_the_guides_compressor_keeps_the_compressor_contract(tmp_path: Path) -> None:
+    compressor, contract = (
+        next(s for s in snippets(ROOT / "docs" / "plugins.md", "python") if marker in s)
+        for marker in ("def compressrl_compressors", "CompressorContract")
+    )
+    (tmp_path / "prune_small.py").write_text(compressor)
+    (tmp_path / "test_prune_small.py").write_text(contract)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(tmp_path),
+        ".",
+    ]
+    result = subprocess.run(
+        command, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout
+    assert re.search(r"\d\d passed", result.stdout)
+
+
+@pytest.mark.slow
+def test_the_readmes_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = "\n".join(snippets(ROOT / "README.md", "python"))
+    assert "compressrl.evaluate(" in code
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=280)
