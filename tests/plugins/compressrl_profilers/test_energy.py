@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from compressrl_profilers import energy
 from compressrl_profilers.energy import EnergyProfiler
+from compressrl_profilers.figures import Metered
+from compressrl_profilers.windows import Window
 
 from compressrl import options
 from compressrl.errors import OptionError
@@ -18,7 +20,7 @@ from compressrl.testing import ProfilerContract
 from compressrl.testing.policies import states, tiny_policy
 from compressrl.testing.powercap import FakePowercap
 
-SHORT = {"windows": 3, "window_seconds": 0.25}
+SHORT = {"windows": 2, "window_seconds": 0.5}
 
 
 @pytest.fixture
@@ -168,11 +170,6 @@ class TestWithMeter:
         with fake.constant_power({"package-0": 10.0}):
             assert profiler.measure([_workload(_spend(100))])[0].kind == "simulated"
 
-    def test_equal_policies_are_below_resolution(self, fake):
-        with fake.constant_power({"package-0": 10.0}):
-            records = EnergyProfiler(**SHORT).measure([_workload(_spend(100)), _workload(_spend(100))])
-        assert records[1].below_resolution is True
-
     def test_a_counter_slower_than_the_window_allows_is_refused(self, fake):
         with fake.constant_power({"package-0": 10.0}, period_seconds=0.1):
             (record,) = EnergyProfiler(**SHORT).measure([_workload(_spend(100))])
@@ -204,6 +201,28 @@ class TestWithMeter:
         assert record.details["idle_watts"] == pytest.approx(40.0, rel=0.01)
         low, high = record.ci95
         assert low < 0 < high, "the power did not change: a decision added nothing"
+
+
+class TestBelowResolution:
+    idle = (Window(1.0, 0.0, 0, (10.0,), (50,), 0.0), Window(1.0, 0.0, 0, (10.0,), (50,), 0.0))
+
+    def _compare(self, base_joules, joules):
+        meter = type("RealMeter", (), {"source": "powercap package-0", "simulated": False})()
+        sides = [
+            [Window(1.0, 1.0, 1000, (value,), (500,), 1.0) for value in values]
+            for values in (base_joules, joules)
+        ]
+        base, part = (Metered.of(side, self.idle) for side in sides)
+        return energy._metered([meter], "", sides[1], self.idle, part, base)
+
+    def test_a_difference_whose_interval_holds_zero(self):
+        record = self._compare([20.0, 21.0, 22.0], [20.2, 20.9, 22.1])
+        assert record.below_resolution is True
+        assert record.kind == "measured"
+        assert record.joules_per_decision == pytest.approx((sum([20.2, 20.9, 22.1]) / 3 - 10) / 1000)
+
+    def test_a_difference_beyond_it(self):
+        assert self._compare([20.0, 21.0, 22.0], [25.0, 26.1, 27.0]).below_resolution is False
 
 
 class TestOrigin:
