@@ -29,22 +29,33 @@ def show(report: EvaluationReport, folder: Path, console: Console | None = None)
 
 
 def verdict(report: EvaluationReport) -> str:
-    """The answer to "does the compressed policy still do its job?", in one sentence."""
+    """The answer to "does it still do its job, and what is gained?", in a sentence or two."""
     kept, margin = report.retention, f"{report.retention.margin:.0%}"
-    if not math.isfinite(kept.difference):
-        return "Verdict: do not deploy it. An episode broke down: its return is not a number."
-    if kept.value is None:
+    if kept.value is None or kept.ci95 is None:
         return "Verdict: the baseline does no better than random actions; retention means nothing here."
-    if kept.ci95 is None:
-        return "Verdict: open. One episode says nothing about the next; try more --episodes."
     if kept.non_inferior:
-        return f"Verdict: deploy it. With 95 % confidence it loses less than {margin} of the return."
+        return (
+            f"Verdict: it still does its job; with 95 % confidence it loses less than {margin} of the return. "
+            f"{_gains(report)}"
+        )
     if kept.ci95[1] < 1 - kept.margin:
-        return f"Verdict: do not deploy it. It loses more than {margin} of the return."
+        return f"Verdict: do not deploy it; it loses more than {margin} of the return."
     return (
-        f"Verdict: open. {kept.pairs} episodes cannot tell whether it loses less than {margin} of the "
-        "return; try more --episodes."
+        f"Verdict: open; {kept.pairs} episodes cannot tell whether it loses less than {margin} of the "
+        "return. Try more --episodes."
     )
+
+
+def _gains(report: EvaluationReport) -> str:
+    base, comp = report.baseline, report.compressed
+    parts = [_times(base.model.size_bytes, comp.model.size_bytes, "smaller", "larger")]
+    if base.latency.p50_us and comp.latency.p50_us:
+        parts.append(_times(base.latency.p50_us, comp.latency.p50_us, "faster", "slower"))
+    return f"It is {' and '.join(parts)} in the runtime {comp.runtime}."
+
+
+def _times(before: float, after: float, gain: str, loss: str) -> str:
+    return f"{before / after:.1f}x {gain}" if before >= after else f"{after / before:.1f}x {loss}"
 
 
 def retention_line(report: EvaluationReport) -> str:

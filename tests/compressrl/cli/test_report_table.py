@@ -1,0 +1,92 @@
+"""What a person reads after an evaluation."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from compressrl import statistics
+from compressrl.cli import report_table
+from compressrl.records import (
+    Energy,
+    EpisodeRecords,
+    EvaluationReport,
+    EvaluationRequest,
+    Latency,
+    Memory,
+    ModelSize,
+    Side,
+)
+
+
+def side(returns: tuple[float, ...], size: int, p50_us: float | None) -> Side:
+    count = len(returns)
+    return Side(
+        policy_provenance=("made",),
+        runtime="onnx",
+        episodes=EpisodeRecords(tuple(range(count)), returns, (1000,) * count, (0.1,) * count),
+        iqm_return=statistics.iqm(returns),
+        model=ModelSize(100, size, size, 8, 1.0),
+        latency=Latency(p50_us, p50_us, p50_us, 10) if p50_us else Latency(reason="no clock"),
+        energy=Energy(5e-5, (1e-5, 2e-4), "estimated", "CPU time", "no meter here", 1.2e-5),
+        memory=Memory(20 << 20, 2048, None, 64 << 20),
+    )
+
+
+def report(base: tuple[float, ...], comp: tuple[float, ...], p50_us: float | None = 5.0) -> EvaluationReport:
+    return EvaluationReport(
+        request=EvaluationRequest("sac", "Tiny-v0", "qat", "onnx"),
+        baseline=side(base, 4000, 10.0),
+        compressed=side(comp, 1000, p50_us),
+        retention=statistics.retention(base, comp, random_return=1.0),
+        overhead_ns_per_step=900.0,
+        spent={},
+        host={},
+    )
+
+
+STEADY = (100.0, 101.0, 99.0, 100.5, 99.5, 100.2)
+
+
+@pytest.mark.parametrize(
+    ("compressed", "words"),
+    [
+        (STEADY, ("still does its job", "less than 5%", "4.0x smaller", "2.0x faster")),
+        (tuple(0.5 * r for r in STEADY), ("do not deploy it", "more than 5%")),
+        ((100, 60, 99, 130, 70, 110), ("open", "6 episodes cannot tell", "--episodes")),
+    ],
+)
+def test_verdict(compressed: tuple[float, ...], words: tuple[str, ...]) -> None:
+    verdict = report_table.verdict(report(STEADY, compressed))
+    assert all(word in verdict for word in words)
+
+
+def test_verdict_says_what_is_worse() -> None:
+    slower = report(STEADY, STEADY, p50_us=15.0)
+    assert "1.5x slower" in report_table.verdict(slower)
+
+
+def test_a_baseline_that_does_nothing_has_no_retention() -> None:
+    useless = report((0.5, 0.4, 0.6), (0.5, 0.4, 0.6))
+    useless = replace(useless, retention=statistics.retention((-5.0, -5.0), (-5.0, -5.0), random_return=1.0))
+    assert "no better than random" in report_table.verdict(useless)
+    assert report_table.retention_line(useless) == "Retention: n/a"
+
+
+def test_table_shows_the_four_metrics_and_says_what_is_not_measured() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, width=120)
+    report_table.show(report(STEADY, STEADY, p50_us=None), Path("runs/x"), console)
+    text = stream.getvalue()
+    for words in ("return", "model size", "memory: library", "inference p50 / p99", "energy a decision"):
+        assert words in text
+    assert "50.0 µJ, estimated" in text
+    assert "Energy is estimated: no meter here" in text
+    assert "Latency: no clock" in text
+    assert "n/a" in text
+    assert "Retention: 100.0% of the return, 95 % interval 100.0% to 100.0%" in text
+    assert "runs/x" in text
