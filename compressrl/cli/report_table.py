@@ -31,13 +31,15 @@ def show(report: EvaluationReport, folder: Path, console: Console | None = None)
 def verdict(report: EvaluationReport) -> str:
     """The answer to "does it still do its job, and what is gained?", in a sentence or two."""
     kept, margin = report.retention, f"{report.retention.margin:.0%}"
-    if kept.value is None or kept.ci95 is None:
+    if not math.isfinite(kept.difference):
+        return "Verdict: do not deploy it; an episode broke down, its return is not a number."
+    if kept.value is None:
         return "Verdict: the baseline does no better than random actions; retention means nothing here."
+    if kept.ci95 is None:
+        return "Verdict: open; one episode says nothing about the next. Try more --episodes."
     if kept.non_inferior:
-        return (
-            f"Verdict: it still does its job; with 95 % confidence it loses less than {margin} of the return. "
-            f"{_gains(report)}"
-        )
+        certain = f"with 95 % confidence it loses less than {margin} of the return"
+        return f"Verdict: it still does its job; {certain}. {_gains(report)}"
     if kept.ci95[1] < 1 - kept.margin:
         return f"Verdict: do not deploy it; it loses more than {margin} of the return."
     return (

@@ -70,6 +70,11 @@ def test_verdict_says_what_is_worse() -> None:
     assert "1.5x slower" in report_table.verdict(slower)
 
 
+def test_verdict_on_a_single_episode_and_on_one_that_broke_down() -> None:
+    assert "one episode" in report_table.verdict(report(STEADY[:1], STEADY[:1]))
+    assert "not a number" in report_table.verdict(report(STEADY, (*STEADY[:-1], float("nan"))))
+
+
 def test_a_baseline_that_does_nothing_has_no_retention() -> None:
     useless = report((0.5, 0.4, 0.6), (0.5, 0.4, 0.6))
     useless = replace(useless, retention=statistics.retention((-5.0, -5.0), (-5.0, -5.0), random_return=1.0))
