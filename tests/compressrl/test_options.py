@@ -66,6 +66,10 @@ def test_every_value_in_range_comes_back_from_its_text(**values):
         }
 
 
+def test_both_ends_belong_to_the_range():
+    assert (build(ratio="0.05").ratio, build(ratio="0.95").ratio, build(below="3").below) == (0.05, 0.95, 3)
+
+
 def test_defaults_are_kept():
     assert build() == Example()
     assert "hidden" not in FIELDS
