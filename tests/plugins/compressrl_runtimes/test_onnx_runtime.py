@@ -102,6 +102,7 @@ def test_a_foreign_graph_may_name_and_size_its_batch_as_it_likes(batch):
         ({"inputs": (("x", [None, 3]), ("h", [None, 3]))}, "one input.*x .*, h "),
         ({"outputs": (("y", [None, 3]),)}, "one output.*2.*3"),
         ({"outputs": (("y", [None, 2]), ("z", [None, 2]))}, "one output.*y .*, z "),
+        ({"inputs": (("x", [None, 3, 1]),), "outputs": (("y", [None, 2, 1]),)}, "one input.*3, 1"),
         ({"element": TensorProto.DOUBLE}, r"one input.*double"),
     ],
 )
