@@ -57,12 +57,12 @@ class EpisodeCost:
 
     @property
     def energy_joules(self) -> float | None:
-        """Energy by the first profiler of unit J; None where there is no meter."""
+        """By the first profiler of energy in J; None where there is no meter."""
         return self.counters.get("energy_J")
 
     @property
     def memory_peak_bytes(self) -> float | None:
-        """Highest memory level read after a step; None where there is no reading."""
+        """Highest level after a step, by the first profiler of memory in B; None where there is none."""
         return self.counters.get("memory_B")
 
 
@@ -164,7 +164,7 @@ class InstrumentedEnv(gymnasium.Wrapper[ObsType, ActType, ObsType, ActType], Rec
         if self._info_key:
             self._add_info(result[4], row)
         cells[cell + 2] = _clock()
-        if done:
+        if done and not self._recorded:
             self._record(finished=True)
         return result
 
@@ -178,12 +178,11 @@ class InstrumentedEnv(gymnasium.Wrapper[ObsType, ActType, ObsType, ActType], Rec
         """The steps of the current episode, or of the last one until the next reset; a copy."""
         rows = self._row + 1
         entered, returned, left = self._clocks[:rows].T
-        names = list(self._columns)
         return StepTrace(
             environment_ns=returned[1:] - entered[1:],
             policy_ns=entered[1:] - left[:-1],
             instrumentation_ns=left[1:] - returned[1:],
-            counters={name: self._counters[:rows, index].copy() for index, name in enumerate(names)},
+            counters={name: self._counters[:rows, index].copy() for index, name in enumerate(self._columns)},
         )
 
     @property

@@ -340,6 +340,15 @@ class TestEpisodes:
         env.close()
         assert len(env.episodes) == 1
 
+    def test_steps_after_the_end_do_not_record_it_again(self):
+        class Over(Endless):
+            def step(self, action):
+                return *super().step(action)[:2], True, False, {}
+
+        env = InstrumentedEnv(Over())
+        _run(env, 3)
+        assert [cost.steps for cost in env.episodes] == [1]
+
     def test_without_a_meter_energy_is_none_and_the_profiler_is_left_alone(self):
         absent = Absent()
         env = InstrumentedEnv(Endless(length=50), [absent])
@@ -427,4 +436,7 @@ def test_real_profilers_on_a_real_environment():
     assert cost.counters["latency_s"] == pytest.approx(wall, rel=0.01)
     if not Path("/sys/class/powercap").is_dir():
         assert cost.energy_joules is None
+    travelled = pickle.loads(pickle.dumps(env))
+    _run(travelled, 10)
+    assert travelled.trace.counters["memory_B"].min() > 10e6
     env.close()
