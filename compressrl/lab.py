@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -78,9 +78,10 @@ class Lab:
         self.environment_steps_used += steps
         return rollout.visited_states(policy, self.make_env, steps, self.rng)
 
-    def rollout(self, policy: Policy, episodes: int) -> EpisodeRecords:
-        """Returns and lengths of `episodes` episodes on fresh seeds drawn from `rng`."""
-        seeds = [int(s) for s in self.rng.integers(2**31, size=episodes)]
+    def rollout(self, policy: Policy, episodes: int, seeds: Sequence[int] | None = None) -> EpisodeRecords:
+        """Returns and lengths of `episodes` episodes on fresh seeds drawn from `rng`, or on these `seeds`."""
+        if seeds is None:
+            seeds = [int(s) for s in self.rng.integers(2**31, size=episodes)]
         records = rollout.run_episodes(policy, self.make_env, seeds)
         self.environment_steps_used += sum(records.lengths)
         return records

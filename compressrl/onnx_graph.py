@@ -230,17 +230,14 @@ class _Writer:
         scale = self.constant("x_scale", np.float32(layer.x_scale))
         zero = self.constant("x_zero", np.uint8(layer.x_zero))
         x = self.node("DequantizeLinear", self.node("QuantizeLinear", self.last, scale, zero), scale, zero)
-        w = self._dequantized("w", layer.w8, layer.w_scale)
-        b = self._dequantized("b", layer.b32, layer.product_scale)
+        w8 = self.constant("w8", layer.w8), self.constant("w_scale", layer.w_scale)
+        w_zero = self.constant("w_zero", np.zeros_like(layer.w8, shape=len(layer.w8)))
+        w = self.node("DequantizeLinear", *w8, w_zero, axis=0)
+        b32 = self.constant("b32", layer.b32), self.constant("b_scale", layer.product_scale)
+        b = self.node("DequantizeLinear", *b32, axis=0)
         self.last = self.node("Gemm", x, w, b, transB=1)
         if layer.activation:
             self.last = self.activation(layer.activation, self.last)
-
-    def _dequantized(self, name: str, values: np.ndarray, scales: Float32Array) -> str:
-        """Integers (rows, ...) with one scale a row and zero point 0, as float."""
-        zeros = self.constant(f"{name}_zero", np.zeros(len(values), values.dtype))
-        operands = self.constant(name, values), self.constant(f"{name}_scale", scales), zeros
-        return self.node("DequantizeLinear", *operands, axis=0)
 
     def finish(self, observation_size: int, action_size: int) -> bytes:
         """The checked model, serialised."""

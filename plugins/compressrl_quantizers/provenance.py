@@ -1,0 +1,15 @@
+"""How a stage writes itself into a policy's provenance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from compressrl import options
+
+
+def step(name: str, plugin: Any, *figures: str) -> str:
+    """The stage as a user types it, with its non-default options, and what it did: `ptsq (5000 states)`."""
+    defaults = {field.name: field.default for field in options.describe(type(plugin))}
+    chosen = [f"{key}={value}" for key, value in options.as_dict(plugin).items() if value != defaults[key]]
+    typed = f"{name}:{','.join(chosen)}" if chosen else name
+    return f"{typed} ({', '.join(figures)})"
