@@ -61,11 +61,11 @@ def export_module(module: nn.Module, observation_size: int) -> bytes:
     """
     import torch
 
-    states = torch.randn(3, observation_size, generator=torch.Generator().manual_seed(0))
+    states = torch.randn(16, observation_size, generator=torch.Generator().manual_seed(0))
     try:
         graph = _traced(module.eval(), states)
         with torch.no_grad():
-            expected = module(states).numpy()
+            expected = torch.cat([module(state[None]) for state in states]).numpy()
         found = reference_function(graph)(states.numpy())
     except Exception as error:  # torch raises many types for what it cannot trace
         raise PipelineError(_not_exported(module, str(error).strip().splitlines()[0])) from error
