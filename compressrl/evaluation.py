@@ -225,8 +225,9 @@ def _roll_out(
 def _reading(name: str, profiler: Profiler, before: float | None) -> Reading:
     available, reason = profiler.available()
     now = profiler.read() if available else None
-    cumulative = getattr(profiler, "cumulative", True)
-    value = None if now is None else now - (before or 0.0) if cumulative else now
+    value = now
+    if getattr(profiler, "cumulative", True):
+        value = None if now is None or before is None else now - before
     return Reading(name, profiler.quantity, profiler.unit, value, "" if available else reason)
 
 

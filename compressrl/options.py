@@ -142,7 +142,7 @@ def _convert(target: Any, value: Any) -> Any:
     if target is bool:
         return value if isinstance(value, bool) else _BOOLEANS[str(value).lower()]
     if target is int:
-        return _whole_number(value)
+        return whole_number(value)
     if target is float:
         return _number(value)
     if target is str and value is not None:
@@ -152,8 +152,8 @@ def _convert(target: Any, value: Any) -> Any:
     return value
 
 
-def _whole_number(value: Any) -> int:
-    """12, "12", "1_000" or "1e6"; 1.5 is refused rather than rounded."""
+def whole_number(value: Any) -> int:
+    """12, "12", "1_000" or "1e6"; ValueError for 1.5, which is refused rather than rounded."""
     try:
         return operator.index(value) if not isinstance(value, str) else int(value)
     except (ValueError, TypeError):

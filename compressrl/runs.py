@@ -65,7 +65,7 @@ def train(
     learner = plugins.create("algorithm", algorithm)
     name, _ = plugins.parse(algorithm)
     environments.make(env_id).close()
-    folder = files.make_folder(Path(out) if out else default_folder(name, env_id, seed))
+    folder = files.make_folder(Path(out) if out else default_folder(algorithm, env_id, seed))
     if (folder / RECORD).exists() and not (folder / CHECKPOINT).exists():
         raise UsageError(
             f"{folder} holds a finished run without its checkpoint. Choose another --out, or delete {RECORD}."
@@ -94,8 +94,9 @@ def train(
 
 
 def default_folder(algorithm: str, env_id: str, seed: int) -> Path:
-    """Where a training run goes when nobody says."""
-    return Path("runs") / "train" / f"{algorithm}_{env_id.replace('/', '-').replace(':', '-')}_seed{seed}"
+    """Where a training run goes when nobody says; other options of the algorithm are another run."""
+    words = f"{algorithm}_{env_id}_seed{seed}"
+    return Path("runs") / "train" / "".join(c if c.isalnum() or c in "._=-" else "-" for c in words)
 
 
 def command(algorithm: str, env_id: str, steps: int, seed: int) -> str:

@@ -180,7 +180,8 @@ class TrainingSession:
             )
         if saved["step"] > self.steps < saved.get("steps", 0):
             raise UsageError(
-                f"{path} is of a run of {saved['steps']} steps, more than {self.steps}. Choose another --out."
+                f"{path} is of a run of {saved['steps']} steps, more than {self.steps}. "
+                "Choose another --out, or as many steps."
             )
 
     def _finite(self, step: int, policy: Policy) -> Policy:

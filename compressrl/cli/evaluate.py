@@ -27,7 +27,10 @@ def evaluate(
         float, typer.Option(min=0.0, max=1.0, help="Share of the return that may be lost.")
     ] = 0.05,
     train_steps: Annotated[
-        int, typer.Option(min=1, help="Steps of training where no policy is found.")
+        int,
+        typer.Option(
+            parser=terminal.step_count, metavar="STEPS", help="Steps of training where no policy is found."
+        ),
     ] = defaults.TRAINING_STEPS,
     out: Annotated[
         Path | None, typer.Option(help="Folder for report and policies; default: under runs/.")

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from compressrl import options
 from compressrl.errors import CompressrlError
 
 P = ParamSpec("P")
@@ -59,6 +60,17 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(1) from None
 
     return run
+
+
+def step_count(text: str) -> int:
+    """A number of environment steps as people write it: 1000000, 1_000_000 or 1e6."""
+    try:
+        steps = options.whole_number(text)
+    except (ValueError, OverflowError):
+        steps = 0
+    if steps < 1:
+        raise typer.BadParameter(f"{text!r} is not a whole number of at least 1.")
+    return steps
 
 
 def print_json(value: Any) -> None:

@@ -15,7 +15,9 @@ from compressrl.cli import terminal
 def train(
     algo: Annotated[str, typer.Option(help="Algorithm, with options: sac or sac:learning_rate=1e-3.")],
     env: Annotated[str, typer.Option(help="Gymnasium environment id.")] = defaults.ENVIRONMENT,
-    steps: Annotated[int, typer.Option(min=1, help="Environment steps in all.")] = defaults.TRAINING_STEPS,
+    steps: Annotated[
+        int, typer.Option(parser=terminal.step_count, metavar="STEPS", help="Environment steps in all: 1e6.")
+    ] = defaults.TRAINING_STEPS,
     seed: Annotated[int, typer.Option(min=0, help="Everything random derives from it.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; one that holds an unfinished run goes on with it.")
@@ -24,9 +26,9 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="The run's record as JSON on stdout.")] = False,
 ) -> None:
     """Train a policy; interrupted, the same command goes on from the last checkpoint."""
-    from compressrl import plugins, runs
+    from compressrl import runs
 
-    folder = out or runs.default_folder(plugins.parse(algo)[0], env, seed)
+    folder = out or runs.default_folder(algo, env, seed)
     try:
         with terminal.TerminalProgress() as progress:
             result = runs.train(

@@ -169,6 +169,8 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
 def test_the_default_folder_is_one_folder_for_any_environment():
     assert runs.default_folder("sac", TINY, 3) == Path("runs/train/sac_compressrl.testing-Tiny-v0_seed3")
     assert runs.default_folder("sac", "ns/Env-v0", 0).parent == Path("runs/train")
+    other = runs.default_folder("sac:learning_rate=1e-3,hidden=8x8", "Hopper-v5", 0)
+    assert other == Path("runs/train/sac-learning_rate=1e-3-hidden=8x8_Hopper-v5_seed0")
 
 
 def test_without_git_there_is_no_commit(monkeypatch):
