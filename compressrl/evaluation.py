@@ -24,7 +24,7 @@ from compressrl import (
     runs,
     statistics,
 )
-from compressrl.errors import UsageError
+from compressrl.errors import CompressrlError, PluginConflictError, UsageError
 from compressrl.instrument import InstrumentedEnv
 from compressrl.interfaces import (
     Float32Array,
@@ -97,9 +97,7 @@ def evaluate(
         raise UsageError(f"--episodes {episodes}: at least one episode is needed.")
     stages = pipeline.parse(compressor)
     engine: Runtime = plugins.create("runtime", runtime)
-    profilers = {
-        e.entry.name: plugins.create("profiler", e.entry.name) for e in plugins.registry().entries("profiler")
-    }
+    profilers = _profilers()
     folder = files.make_folder(Path(out)) if out is not None else None
     baseline = _find_policy(algorithm, env_id, str(policy), train_steps, seed, progress)
     request = EvaluationRequest(
@@ -114,11 +112,12 @@ def evaluate(
         instrumentation=instrumentation,
     )
     lab = pipeline.lab_for(baseline, request.env_id, algorithm, seed, progress)
+    if folder is not None:
+        baseline.save(folder / BASELINE_POLICY)
     started = time.monotonic()
     compressed = pipeline.run(stages, baseline, lab)
     spent = {"environment_steps": float(lab.environment_steps_used), "seconds": time.monotonic() - started}
     if folder is not None:
-        baseline.save(folder / BASELINE_POLICY)
         compressed.save(folder / COMPRESSED_POLICY)
     loaded = [_load("baseline", baseline, engine), _load("compressed", compressed, engine)]
     report = _measure(request, loaded, profilers, spent, progress)
@@ -132,6 +131,31 @@ def evaluate(
 def episode_seeds(seed: int, episodes: int) -> list[int]:
     """The reset seeds of an evaluation; the first n are the same for every number of episodes >= n."""
     return [int(s) for s in np.random.default_rng([seed, 0xE9]).integers(2**31, size=episodes)]
+
+
+def _profilers() -> dict[str, Profiler]:
+    """Every installed profiler by name; one that cannot be made is warned of and set aside.
+
+    Raises PluginConflictError where two bring a measurement of the same quantity: one report holds one.
+    """
+    made: dict[str, Profiler] = {}
+    measured: dict[str, plugins.Registered] = {}
+    for registered in plugins.registry().entries("profiler"):
+        try:
+            profiler = plugins.create("profiler", registered.entry.name)
+        except CompressrlError as error:
+            logging.getLogger("compressrl").warning("warning: %s", error)
+            continue
+        made[registered.entry.name] = profiler
+        if not isinstance(profiler, WorkloadProfiler):
+            continue
+        other = measured.setdefault(profiler.quantity, registered)
+        if other is not registered:
+            raise PluginConflictError(
+                f"Two profilers measure {profiler.quantity}: {other.entry.name!r} of {other.owner} and "
+                f"{registered.entry.name!r} of {registered.owner}. Block one with {plugins.BLOCK_VARIABLE}."
+            )
+    return made
 
 
 def _find_policy(

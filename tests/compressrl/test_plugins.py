@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 
 import compressrl
-from compressrl import plugins
+from compressrl import evaluation, plugins
 from compressrl.errors import CompressrlError, OptionError, PluginConflictError, UnknownNameError, UsageError
 from compressrl.plugins import BLOCK_VARIABLE, GROUP, Registry
 from compressrl.records import EvaluationReport
@@ -333,6 +333,50 @@ def test_every_plugin_hears_of_a_finished_evaluation_and_a_failing_one_is_only_w
         "b-leaving 1.0 (plugin 'b') failed on the finished evaluation: SystemExit: 3",
     ]
     assert heard.read_text() == "object"
+
+
+PROFILER = """
+    from compressrl import PluginEntry, hookimpl
+
+    @hookimpl
+    def compressrl_profilers():
+        return [PluginEntry({name!r}, "", "{module}:{target}")]
+
+    class Counting:
+        quantity, unit = "energy", "J"
+
+        def available(self):
+            return True, "counting"
+
+        def read(self):
+            return 1.0
+
+    class Measuring(Counting):
+        def measure(self, workloads):
+            return []
+"""
+
+
+def profiler(module: str, name: str, target: str) -> dict[str, str]:
+    return {module: PROFILER.format(module=module, name=name, target=target)}
+
+
+def test_a_profiler_that_cannot_be_made_does_not_stop_evaluations(install, caplog):
+    install("lost", {"lost": "lost"}, profiler("lost", "lost", "Missing"))
+    install("counting", {"counting": "counting"}, profiler("counting", "mine", "Counting"))
+    made = evaluation._profilers()
+    assert "mine" in made
+    assert "lost" not in made
+    assert "The profiler 'lost' of lost 1.0 (plugin 'lost') cannot be loaded" in caplog.text
+
+
+def test_two_measurements_of_one_quantity_are_refused_naming_both(install):
+    install("joules", {"joules": "joules"}, profiler("joules", "joules", "Measuring"), version="0.2")
+    install("watts", {"watts": "watts"}, profiler("watts", "watts", "Measuring"), version="0.3")
+    with pytest.raises(PluginConflictError) as error:
+        evaluation._profilers()
+    assert "measure energy: " in str(error.value)
+    assert "'joules' of joules 0.2" in str(error.value)
 
 
 @pytest.mark.parametrize(
