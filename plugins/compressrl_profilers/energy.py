@@ -41,7 +41,9 @@ class EnergyProfiler:
     unit: ClassVar[str] = "J"
 
     windows: Annotated[int, Option("windows of each side, interleaved", low=2, high=1000)] = 10
-    window_seconds: Annotated[float, Option("length of a metered window", low=1, high=100)] = 1.0
+    window_seconds: Annotated[
+        float, Option("length of a metered window; longer where the counter is slow", low=1, high=100)
+    ] = 1.0
     watts_per_core: Annotated[
         float | None,
         Option("power of a busy core for the estimate; none: 4, range 1-15", low=0.01, high=1000),

@@ -15,7 +15,11 @@ from compressrl_profilers.meters import Meter, MeterError
 
 CHUNK_SECONDS = 0.002  # between two readings of the meters: RAPL moves about once a millisecond
 PARKED_SECONDS = 0.02
+SHARP_SECONDS = 0.0005  # a reading takes some µs, being interrupted some ms
+SHARP_TRIES = 5
 MIN_TICKS = 50  # with fewer, the counter's phase alone makes several per cent
+AIMED_TICKS = 75
+LONGEST_SECONDS = 10.0  # to which windows are stretched for a slow counter: 5-8 s for a GPU's
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +71,14 @@ def measure_windows(
 ) -> tuple[list[Window], list[list[Window]]]:
     """Idle windows, and the windows of every workload: `rounds` of each, interleaved, after one warm-up.
 
-    Without meters nothing idles. Raises MeterError when a meter fails or its counter is too slow.
+    Windows are longer than `seconds` where the warm-up shows a counter that needs it. Without meters nothing
+    idles. Raises MeterError when a meter fails, stands still or is too slow.
     """
     loops = [Decisions(workload) for workload in workloads]
     for loop in loops:
-        loop.fit_chunk(window(loop, seconds, meters))
+        warm_up = window(loop, seconds, meters)
+        loop.fit_chunk(warm_up)
+        seconds = max([seconds, *_needed_seconds(warm_up, meters, max(seconds, LONGEST_SECONDS))])
     everything: list[Callable[[], int]] = [parked, *loops]
     found: dict[Callable[[], int], list[Window]] = {side: [] for side in everything}
     for side in interleaved(everything[0 if meters else 1 :], rounds):
@@ -85,21 +92,19 @@ def window(work: Callable[[], int], seconds: float, meters: Sequence[Meter]) -> 
     """Repeat `work` (it returns its number of decisions) for `seconds`; read the meters in between."""
     decisions, ticks = 0, [0] * len(meters)
     busy = _busy_seconds()
-    first = last = [meter.read() for meter in meters]
-    cpu, started = time.process_time(), time.perf_counter()
-    elapsed = 0.0
-    while elapsed < seconds:
+    cpu = time.process_time()
+    started, first = ended, last = _reading(meters)
+    while ended - started < seconds:
         decisions += work()
-        now = [meter.read() for meter in meters]
+        ended, now = _reading(meters)
         for index, value in enumerate(now):
             ticks[index] += value != last[index]
         last = now
-        elapsed = time.perf_counter() - started
     cpu = time.process_time() - cpu
     for meter in meters:
         meter.check()
     return Window(
-        seconds=elapsed,
+        seconds=ended - started,
         cpu_seconds=cpu,
         decisions=decisions,
         joules=tuple(end - start for start, end in zip(first, last, strict=True)),
@@ -108,13 +113,36 @@ def window(work: Callable[[], int], seconds: float, meters: Sequence[Meter]) -> 
     )
 
 
+def _reading(meters: Sequence[Meter]) -> tuple[float, list[float]]:
+    """Time and joules of one moment: read again where another process came in between."""
+    for _ in range(SHARP_TRIES):
+        before = time.perf_counter()
+        joules = [meter.read() for meter in meters]
+        after = time.perf_counter()
+        if after - before < SHARP_SECONDS:
+            break
+    return after, joules
+
+
+def _needed_seconds(warm_up: Window, meters: Sequence[Meter], longest: float) -> list[float]:
+    needed = []
+    for meter, ticks in zip(meters, warm_up.ticks, strict=True):
+        needed.append(AIMED_TICKS * warm_up.seconds / max(ticks, 1))
+        if needed[-1] > longest:
+            raise MeterError(
+                f"{meter.source} moved {ticks} times in {warm_up.seconds:.2g} s: too slow, a figure needs "
+                f"{MIN_TICKS} moves in a window of at most {longest:g} s."
+            )
+    return needed
+
+
 def _refuse_slow_counter(taken: Window, meters: Sequence[Meter]) -> None:
     for meter, ticks in zip(meters, taken.ticks, strict=True):
         # Parked, the meters are looked at too seldom to count every tick.
         if taken.decisions and ticks < MIN_TICKS:
             raise MeterError(
-                f"{meter.source} moved {ticks} times in a window of {taken.seconds:.2g} s, fewer than the "
-                f"{MIN_TICKS} that a figure needs: use longer windows (option window_seconds)."
+                f"{meter.source} moved {ticks} times in a window of {taken.seconds:.2g} s; "
+                f"a figure needs {MIN_TICKS}."
             )
 
 
