@@ -190,6 +190,8 @@ def test_the_provenance_counts():
     before = 3 * 256 + 256 + 256 * 256 + 256 + 256 * 2 + 2
     after = 3 * 128 + 128 + 128 * 128 + 128 + 128 * 2 + 2
     assert (before, after) == (67330, 17282)
+    step = L2Pruning().compress(tiny_policy(hidden=(20, 40, 30)), LAB).provenance[-1]
+    assert step.endswith("hidden 20,40,30 -> 10,20,15)")
     step = L1Pruning(0.25, "global", "row", 8).compress(policy, LAB).provenance[-1]
     assert step.startswith("l1 (ratio 0.25, scope global, importance row, round_to 8: 67330 -> ")
 
@@ -321,6 +323,18 @@ class HiddenIsAction(nn.Module):
         return torch.cat([h, self.out(h)], dim=1)[:, :2]
 
 
+class ReadsItsOwnWidth(nn.Module):
+    """It gives a quarter as many actions as it has hidden neurons."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.out = nn.Linear(3, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        h = self.hidden(x)
+        return self.out(h)[:, : h.shape[1] // 4]
+
+
 class Untraceable(nn.Module):
     def __init__(self):
         super().__init__()
@@ -335,9 +349,16 @@ class NoLinear(nn.Module):
         return x[:, :2]
 
 
-@pytest.mark.parametrize("network", [ToItsInput, HiddenIsAction, Untraceable, NoLinear])
-def test_a_network_that_cannot_be_pruned_is_refused_in_words(network):
-    with pytest.raises(
-        PipelineError, match=r"ToItsInput|HiddenIsAction|no forward pass today|no hidden linear"
-    ):
+@pytest.mark.parametrize(
+    ("network", "told"),
+    [
+        (ToItsInput, "ToItsInput does not run without hidden neurons"),
+        (HiddenIsAction, "no hidden linear layer"),
+        (ReadsItsOwnWidth, r"ReadsItsOwnWidth gives \(1,\) actions"),
+        (Untraceable, "cannot trace the Untraceable .*no forward pass today"),
+        (NoLinear, "no hidden linear layer"),
+    ],
+)
+def test_a_network_that_cannot_be_pruned_is_refused_in_words(network, told):
+    with pytest.raises(PipelineError, match=told):
         L2Pruning().compress(foreign(network()), LAB)
