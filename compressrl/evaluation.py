@@ -278,7 +278,7 @@ def _profile(
     able = {name: p for name, p in profilers.items() if isinstance(p, WorkloadProfiler)}
     sections: dict[str, list[Any]] = {}
     for number, (name, profiler) in enumerate(able.items()):
-        progress(f"profiling: {name}", number, len(able))
+        progress("profiling", number, len(able), name)
         sections[profiler.quantity] = profiler.measure(workloads)
     progress("profiling", len(able), len(able))
     return sections
