@@ -28,9 +28,10 @@ from compressrl.policy import Form, Policy
 class MagnitudePruning:
     """Pruning by the p-norm of a neuron's weights.
 
-    importance "group" is torch-pruning's default. The study arXiv 2407.04803 prunes with DepGraph too, but
-    we do not know that it kept this default. It is the mean of the norms of a neuron's incoming and outgoing weights, relative to the
-    layer's mean. A neuron that nobody listens to goes first, however large its own weights.
+    importance "group" is torch-pruning's default: the mean of the norms of a neuron's incoming and
+    outgoing weights, relative to the layer's mean. A neuron that nobody listens to goes first, however
+    large its own weights. (The study arXiv 2407.04803 prunes with DepGraph too; whether it kept this
+    default we do not know.)
     "row" is the textbook norm of the incoming weights alone (Li et al. 2017, arXiv 1608.08710).
     Both sum |w|^p over weights (no bias, no root), which ranks like the norm.
     """

@@ -31,8 +31,8 @@ class OnnxRuntime:
         """Return the graph as a function of one observation; not for several threads at once.
 
         Input and output are bound to fixed buffers once: a call then takes 0.75 of the time of
-        `session.run` (a 3-256-256-2 network). Raises UsageError for a graph of other inputs or outputs than a policy's,
-        and (from the function) for an observation of another size.
+        `session.run` (a 3-256-256-2 network). Raises UsageError for a graph of other inputs or outputs
+        than a policy's, and (from the function) for an observation of another size.
         """
         session = onnx_graph.session(policy.to_onnx())
         _check_signature(session, policy)
