@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +28,19 @@ def run(*words: str) -> Result:
     return CliRunner().invoke(app, list(words))
 
 
-def start(*words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "compressrl", *words]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+@contextlib.contextmanager
+def started(*words: str) -> Iterator[subprocess.Popen[str]]:
+    """The program in a process of its own that listens to Ctrl-C even where the tests' parent ignores it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "compressrl", *words],
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def interrupt_once_there(process: subprocess.Popen[str], path: Path) -> str:
@@ -124,8 +136,8 @@ def test_output_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_debug_shows_the_traceback() -> None:
-    process = start("evaluate", "--algo", "sca", "--compressor", "ptdq", "--debug")
-    _, errors = process.communicate(timeout=120)
+    with started("evaluate", "--algo", "sca", "--compressor", "ptdq", "--debug") as process:
+        _, errors = process.communicate(timeout=120)
     assert "Traceback" in errors
     assert "UnknownNameError" in errors
 
@@ -133,7 +145,8 @@ def test_debug_shows_the_traceback() -> None:
 def test_interrupt_keeps_what_is_finished_and_says_where(tmp_path: Path) -> None:
     policy = pendulum_policy(tmp_path / "p.policy")
     words = ("--policy", str(policy), "--compressor", "ptdq", "--episodes", "100000", "--out", "out")
-    errors = interrupt_once_there(start("evaluate", *words), tmp_path / "out" / "compressed.policy")
+    with started("evaluate", *words) as process:
+        errors = interrupt_once_there(process, tmp_path / "out" / "compressed.policy")
     assert "What is finished so far is in out" in errors
     assert Policy.load(tmp_path / "out" / "compressed.policy").env_id == "Pendulum-v1"
 
@@ -141,7 +154,8 @@ def test_interrupt_keeps_what_is_finished_and_says_where(tmp_path: Path) -> None
 def test_interrupted_training_is_resumable(tmp_path: Path) -> None:
     algorithm = "sac:learning_starts=100,batch_size=16,hidden=8"
     words = ("train", "--algo", algorithm, "--env", "Pendulum-v1", "--steps", "1000000", "--out", "run")
-    errors = interrupt_once_there(start(*words), tmp_path / "run" / "learning_curve.csv")
+    with started(*words) as process:
+        errors = interrupt_once_there(process, tmp_path / "run" / "learning_curve.csv")
     assert (
         f"compressrl train --algo {algorithm} --env Pendulum-v1 --steps 1000000 --seed 0 --out run" in errors
     )
