@@ -272,7 +272,7 @@ class Training:
         provenance = start.provenance if start else ()
         untrained = Policy(self.lab.env_id, name, self.D, low, high, provenance)
         step = f"{name}: trained{' further' if start else ''} for {self.step} steps, seed {self.lab.seed}"
-        return untrained.with_network(copy.deepcopy(network).cpu().eval(), step)
+        return untrained.with_network(network, step)
 
     def state(self) -> dict[str, Any]:
         """What `load` takes: tensors, numbers, strings, and dicts and lists of them."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from compressrl_algorithms.on_policy import Training, Workers
 from compressrl_algorithms.ppo import PPO
-from compressrl_algorithms.rollout_buffer import Rollout
+from compressrl_algorithms.rollout_buffer import Batch, Rollout
 from compressrl_algorithms.trpo import TRPO
 from torch import nn
 
@@ -214,28 +214,50 @@ class Marked(nn.Linear):
     """A layer that no file format knows, as a fake-quantized one."""
 
 
+def mark(actor):
+    for index, layer in enumerate(actor):
+        if type(layer) is nn.Linear:
+            marked = Marked(layer.in_features, layer.out_features)
+            marked.load_state_dict(layer.state_dict())
+            actor[index] = marked
+    return actor
+
+
 @BOTH
 def test_the_adapted_network_is_trained_and_deployed(algorithm):
     given_networks = []
 
     def adapt(actor):
         given_networks.append([type(module) for module in actor])
-        for index, layer in enumerate(actor):
-            if type(layer) is nn.Linear:
-                marked = Marked(layer.in_features, layer.out_features)
-                marked.load_state_dict(layer.state_dict())
-                actor[index] = marked
-        return actor
+        return mark(actor)
 
     plain = algorithm.train(lab(1, steps=300))
     adapted = algorithm.train(lab(1, steps=300, adapt_actor=adapt))
     assert given_networks == [[nn.Linear, nn.Tanh, nn.Linear, nn.Tanh, nn.Linear]]
     kinds = [type(module) for module in adapted.network]
     assert kinds == [modules.Standardize, Marked, nn.Tanh, Marked, nn.Tanh, Marked, modules.Clip]
-    with torch.no_grad():
-        actions = adapted.network(torch.from_numpy(observations())).numpy()
     # The same function trained in torch as in numpy, up to rounding that training amplifies.
-    np.testing.assert_allclose(actions, plain(observations()), atol=0.05)
+    np.testing.assert_allclose(act(adapted), plain(observations()), atol=0.05)
+
+
+@BOTH
+def test_a_policy_handed_out_does_not_learn_on(algorithm):
+    actions = []
+
+    class Session(Recording):
+        def boundary(self, step, policy, state):
+            super().boundary(step, policy, state)
+            actions.append(act(self.policies[-1]))
+
+    run = lab(1, session=Session, steps=300, adapt_actor=mark)
+    algorithm.train(run)
+    assert not np.array_equal(actions[0], actions[-1])
+    assert all(np.array_equal(act(p), then) for p, then in zip(run.training.policies, actions, strict=True))
+
+
+def act(policy):
+    with torch.no_grad():
+        return policy.network(torch.from_numpy(observations())).numpy()
 
 
 class Watched(gymnasium.Wrapper):
@@ -289,6 +311,18 @@ def test_a_time_limit_is_a_truncation():
         rollout.rewards[200:400, n].sum() for n in range(2)
     ]
     np.testing.assert_allclose([e.episode_return for e in ended], totals)
+
+
+def test_the_value_function_is_fitted_to_the_returns():
+    training = Training(TRPO(value_epochs=200), lab())
+    x = torch.from_numpy(observations(count=256))
+    target = x[:, 0] * 2 + 3
+    batch = Batch(x, x[:, :1], target, target, target)
+    before = [p.detach().clone() for p in training.agent.policy_parameters()]
+    error = (training.agent.values(x) - target).square().mean().item()
+    training.critic.fit(batch, np.random.default_rng(0))
+    assert (training.agent.values(x) - target).square().mean().item() < 0.05 * error
+    assert all(torch.equal(*pair) for pair in zip(before, training.agent.policy_parameters(), strict=True))
 
 
 @BOTH

@@ -150,7 +150,8 @@ def test_the_step_follows_the_natural_gradient():
     product = fisher_vector_product(agent, learner.flat, batch.observations, 0.1)
     fisher = torch.stack([product(row) for row in torch.eye(len(g))])
     before = learner.flat.vector.detach().clone()
-    learner.step(batch)
+    assert learner.step(batch).tried == 1
     taken = learner.flat.vector.detach() - before
+    assert 0.5 * taken @ fisher @ taken == pytest.approx(1e-4, rel=0.02)  # as long as the model allows
     assert torch.cosine_similarity(taken, torch.linalg.solve(fisher, g), dim=0) > 0.999
     assert torch.cosine_similarity(taken, g, dim=0) < 0.99
