@@ -40,8 +40,8 @@ class Cell:
 CELLS = (
     Cell("sac", "HalfCheetah-v5", 150_000),
     Cell("td3", "HalfCheetah-v5", 150_000),
-    Cell("ddpg", "HalfCheetah-v5", 150_000),
-    Cell("sac", "Hopper-v5", 300_000),
+    Cell("ddpg", "HalfCheetah-v5", 200_000),
+    Cell("sac", "Hopper-v5", 200_000),
     Cell("trpo", "HalfCheetah-v5", 500_000),
     Cell("ppo", "HalfCheetah-v5", 500_000),
 )
