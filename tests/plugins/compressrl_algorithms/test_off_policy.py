@@ -41,7 +41,7 @@ class OneStep(gymnasium.Env):
 class Recorder(gymnasium.Env):
     """Episodes of 40 steps in a drifting state of three numbers; keeps the actions it was given."""
 
-    actions: list = []  # noqa: RUF012
+    actions: list = []
 
     def __init__(self):
         self.observation_space = spaces.Box(-3, 3, (3,), np.float32)
@@ -93,6 +93,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not(algorith
     assert same(one, train(algorithm))
     assert torch.equal(state, torch.random.get_rng_state())
     assert not same(one, train(algorithm, seed=1))
+    assert not same(train(algorithm, steps=0), train(algorithm, steps=0, seed=1))
 
 
 @ALGORITHMS
@@ -184,6 +185,13 @@ def test_the_table_of_transitions_holds_actions_before_they_are_rescaled(tmp_pat
     assert np.abs(action).max() <= 1
 
 
+def test_a_transition_begins_where_the_last_one_ended_but_for_new_episodes(tmp_path):
+    train(DDPG, folder=tmp_path)
+    rows = checkpoint(tmp_path)["replay"]["rows"]
+    goes_on = (rows[1:, :3] == rows[:-1, -3:]).all(dim=1)
+    assert (~goes_on).nonzero().flatten().tolist() == [39, 79, 119, 159]
+
+
 def start_policy(*widths):
     network = networks.mlp([3, *widths, 2], torch.Generator().manual_seed(7))
     rescale = Rescale(torch.tensor([0.75, 1.25]), torch.tensor([-0.25, 0.75]))
@@ -208,20 +216,18 @@ def test_a_warm_start_takes_over_the_policy_whatever_its_widths(algorithm, width
 
 
 @ALGORITHMS
-def test_a_warm_start_explores_near_the_policy_and_holds_it_until_the_critics_know(
-    algorithm, recorded_actions
-):
-    start = start_policy(16, 16)
-    # 500 steps: the first 50 are collected, the critics learn alone for 50 more.
-    session = {"start": start, "steps": 500, "evaluate": lambda policy: seen.append(policy) or 0.0}
-    seen = []
-    train(algorithm, evaluation_every=50, **session)
+def test_a_warm_start_explores_near_the_policy_and_holds_it_until_the_critics_know(algorithm, tmp_path):
+    start, seen = start_policy(16, 16), []
+    # 300 steps: the first 30 are collected, the critics learn alone for 30 more.
+    evaluation = {"evaluate": lambda policy: seen.append(policy) or 0.0, "evaluation_every": 30}
+    train(algorithm, steps=300, start=start, folder=tmp_path, **evaluation)
     assert same(seen[0], start)
     assert same(seen[1], start)
     assert not same(seen[2], start)
-    assert (
-        np.array(recorded_actions[:50]).std(axis=0).max() < 0.5 * (start.action_high - start.action_low).max()
-    )
+    rows = checkpoint(tmp_path)["replay"]["rows"][:30].numpy()
+    middle, half = (start.action_high + start.action_low) / 2, (start.action_high - start.action_low) / 2
+    distance = np.abs(middle + half * rows[:, 3:5] - start(rows[:, :3])) / half
+    assert 0.02 < distance.mean() < 0.2
 
 
 class Doubled(nn.Linear):
@@ -268,7 +274,7 @@ def test_a_policy_under_way_is_not_changed_by_the_steps_after_it():
 
 def test_a_run_that_diverges_is_told(monkeypatch):
     monkeypatch.setattr("compressrl_algorithms.off_policy.LOG_EVERY_UPDATES", 50)
-    with pytest.raises(TrainingDivergedError, match="critic_loss.* became NaN or infinite at step 100"):
+    with pytest.raises(TrainingDivergedError, match=r"critic_loss.* became NaN or infinite at step 100"):
         train(DDPG, options={"critic_lr": 1e30})
 
 
