@@ -76,6 +76,7 @@ def evaluate(
     seed: int = 0,
     margin: float = 0.05,
     instrumentation: Literal["full", "light", "time"] = "full",
+    profilers: Sequence[str] = (),
     train_steps: int = defaults.TRAINING_STEPS,
     out: str | Path | None = None,
     progress: Progress = silent,
@@ -90,6 +91,7 @@ def evaluate(
     runtime:     plugin that executes both policies
     episodes:    evaluation episodes a side; their seeds derive from `seed` and are the same for both
     margin:      share of the return that may be lost, for the non-inferiority verdict
+    profilers:   options of installed profilers, e.g. ["energy:watts_per_core=6"]; all of them measure
     out:         folder for report.json and both policies; None writes nothing
     Raises the errors of `compressrl.errors`; everything is checked before anything long starts.
     """
@@ -97,7 +99,7 @@ def evaluate(
         raise UsageError(f"--episodes {episodes}: at least one episode is needed.")
     stages = pipeline.parse(compressor)
     engine: Runtime = plugins.create("runtime", runtime)
-    profilers = _profilers()
+    made = _profilers(profilers)
     folder = files.make_folder(Path(out)) if out is not None else None
     baseline = _find_policy(algorithm, env_id, str(policy), train_steps, seed, progress)
     request = EvaluationRequest(
@@ -110,6 +112,7 @@ def evaluate(
         policy=str(policy),
         margin=margin,
         instrumentation=instrumentation,
+        profilers=tuple(profilers),
     )
     lab = pipeline.lab_for(baseline, request.env_id, algorithm, seed, progress)
     if folder is not None:
@@ -120,7 +123,7 @@ def evaluate(
     if folder is not None:
         compressed.save(folder / COMPRESSED_POLICY)
     loaded = [_load("baseline", baseline, engine), _load("compressed", compressed, engine)]
-    report = _measure(request, loaded, profilers, spent, progress)
+    report = _measure(request, loaded, made, spent, progress)
     if folder is not None:
         files.write_json_atomic(folder / REPORT, report.to_json())
     for warning in plugins.registry().evaluation_finished(report):
@@ -133,20 +136,24 @@ def episode_seeds(seed: int, episodes: int) -> list[int]:
     return [int(s) for s in np.random.default_rng([seed, 0xE9]).integers(2**31, size=episodes)]
 
 
-def _profilers() -> dict[str, Profiler]:
+def _profilers(configured: Sequence[str]) -> dict[str, Profiler]:
     """Every installed profiler by name; one that cannot be made is warned of and set aside.
 
-    Raises PluginConflictError where two bring a measurement of the same quantity: one report holds one.
+    Raises UnknownNameError and OptionError for one of `configured`, and PluginConflictError where two bring
+    a measurement of the same quantity: one report holds one.
     """
     made: dict[str, Profiler] = {}
+    for text in configured:
+        made[plugins.parse(text)[0]] = plugins.create("profiler", text)
     measured: dict[str, plugins.Registered] = {}
     for registered in plugins.registry().entries("profiler"):
+        name = registered.entry.name
         try:
-            profiler = plugins.create("profiler", registered.entry.name)
+            profiler = made.get(name) or plugins.create("profiler", name)
         except CompressrlError as error:
             logging.getLogger("compressrl").warning("warning: %s", error)
             continue
-        made[registered.entry.name] = profiler
+        made[name] = profiler
         if not isinstance(profiler, WorkloadProfiler):
             continue
         other = measured.setdefault(profiler.quantity, registered)

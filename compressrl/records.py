@@ -206,6 +206,7 @@ class EvaluationRequest:
     seed:       episode seeds, calibration and fine-tuning derive from it
     policy:     path of a policy file; "" searches the policy sources, and trains where they have none
     margin:     share of the return that may be lost, decided before looking
+    profilers:  options of profilers, e.g. ("energy:watts_per_core=6",)
     instrumentation: level of the instrumented environment: full, light, time
     """
 
@@ -218,6 +219,7 @@ class EvaluationRequest:
     policy: str = ""
     margin: float = 0.05
     instrumentation: Literal["full", "light", "time"] = "full"
+    profilers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

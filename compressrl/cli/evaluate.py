@@ -26,6 +26,9 @@ def evaluate(
     margin: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of the return that may be lost.")
     ] = 0.05,
+    profiler: Annotated[
+        list[str] | None, typer.Option(help="Options of a profiler: energy:watts_per_core=6. Repeatable.")
+    ] = None,
     train_steps: Annotated[
         int,
         typer.Option(
@@ -46,7 +49,8 @@ def evaluate(
         with terminal.TerminalProgress() as progress:
             report = evaluation.evaluate(
                 algo, compressor, env, policy=policy or "", runtime=runtime, episodes=episodes, seed=seed,
-                margin=margin, train_steps=train_steps, out=folder, progress=progress,
+                margin=margin, profilers=profiler or (), train_steps=train_steps, out=folder,
+                progress=progress,
             )  # fmt: skip
     except KeyboardInterrupt:
         terminal.say(f"What is finished so far is in {folder}.")

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import gymnasium
 import numpy as np
-from compressrl_profilers.energy import EnergyProfiler
-from compressrl_profilers.latency import LatencyProfiler
-from compressrl_profilers.memory import MemoryProfiler
 
 from compressrl.instrument import InstrumentedEnv
 from compressrl.testing.powercap import FakePowercap
+from compressrl_profilers.energy import EnergyProfiler
+from compressrl_profilers.latency import LatencyProfiler
+from compressrl_profilers.memory import MemoryProfiler
 
 BLOCKS, STEPS = 301, 100
 PROFILERS = {

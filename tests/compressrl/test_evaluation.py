@@ -111,6 +111,19 @@ def test_an_algorithm_without_a_policy_is_trained(folder: Path, monkeypatch: pyt
     assert report.request.env_id == TINY
 
 
+def test_options_of_a_profiler_reach_it(folder: Path) -> None:
+    report = compressrl.evaluate(
+        compressor="ptdq", policy=folder / "tiny.policy", episodes=1, profilers=["energy:watts_per_core=6"]
+    )
+    if report.baseline.energy.kind == "estimated":
+        assert "6 W per core (as set)" in report.baseline.energy.source
+    assert report.to_json()["request"]["profilers"] == ["energy:watts_per_core=6"]
+    with pytest.raises(UsageError, match="watts"):
+        compressrl.evaluate(
+            compressor="ptdq", policy=folder / "tiny.policy", episodes=1, profilers=["energy:watts=6"]
+        )
+
+
 def test_no_episodes_and_no_policy_are_refused(folder: Path) -> None:
     with pytest.raises(UsageError, match="at least one"):
         compressrl.evaluate(compressor="ptdq", policy=folder / "tiny.policy", episodes=0)

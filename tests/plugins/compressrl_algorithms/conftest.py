@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from compressrl_algorithms import networks
 from compressrl_algorithms.off_policy import Setup
 from compressrl_algorithms.replay_buffer import Batch

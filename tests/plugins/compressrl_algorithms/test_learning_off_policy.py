@@ -1,13 +1,13 @@
 """SAC, TD3 and DDPG learn: a broken update does not get there."""
 
 import pytest
-from compressrl_algorithms.ddpg import DDPG
-from compressrl_algorithms.sac import SAC
-from compressrl_algorithms.td3 import TD3
 
 from compressrl import rollout
 from compressrl.lab import Lab
 from compressrl.training import TrainingSession
+from compressrl_algorithms.ddpg import DDPG
+from compressrl_algorithms.sac import SAC
+from compressrl_algorithms.td3 import TD3
 
 FAST = {"hidden": "64x64", "learning_starts": 500, "gamma": 0.98, "actor_lr": 1e-3, "critic_lr": 1e-3}
 RUNS = [(SAC, 5000, FAST | {"temperature_lr": 1e-3}), (TD3, 8000, FAST), (DDPG, 6000, FAST)]

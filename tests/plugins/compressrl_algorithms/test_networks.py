@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from compressrl_algorithms import networks
 from gymnasium import spaces
 from torch import nn
 from torch.nn import functional
@@ -9,6 +8,7 @@ from torch.nn import functional
 from compressrl.errors import OptionError, PipelineError
 from compressrl.modules import Clip, Rescale
 from compressrl.policy import Policy
+from compressrl_algorithms import networks
 
 
 def generator(seed=0):

@@ -3,9 +3,10 @@ import io
 import numpy as np
 import pytest
 import torch
-from compressrl_algorithms.normalization import CLIP, RewardScaler, RunningMoments
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from compressrl_algorithms.normalization import CLIP, RewardScaler, RunningMoments
 
 
 @settings(deadline=None)

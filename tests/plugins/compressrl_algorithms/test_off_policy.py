@@ -4,11 +4,6 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from compressrl_algorithms import networks
-from compressrl_algorithms.ddpg import DDPG
-from compressrl_algorithms.off_policy import Setup
-from compressrl_algorithms.sac import SAC
-from compressrl_algorithms.td3 import TD3
 from gymnasium import spaces
 from torch import nn
 
@@ -17,6 +12,11 @@ from compressrl.lab import Lab
 from compressrl.modules import Rescale
 from compressrl.policy import Policy
 from compressrl.training import CHECKPOINT, TrainingSession
+from compressrl_algorithms import networks
+from compressrl_algorithms.ddpg import DDPG
+from compressrl_algorithms.off_policy import Setup
+from compressrl_algorithms.sac import SAC
+from compressrl_algorithms.td3 import TD3
 
 ALGORITHMS = pytest.mark.parametrize("algorithm", [SAC, TD3, DDPG], ids=lambda a: a.name)
 SMALL = {"hidden": "16x16", "batch_size": 32, "learning_starts": 50}

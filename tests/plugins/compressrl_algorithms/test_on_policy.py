@@ -6,10 +6,6 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from compressrl_algorithms.on_policy import Training, Workers
-from compressrl_algorithms.ppo import PPO
-from compressrl_algorithms.rollout_buffer import Batch, Rollout
-from compressrl_algorithms.trpo import TRPO
 from torch import nn
 
 from compressrl import modules, options
@@ -18,6 +14,10 @@ from compressrl.lab import Lab
 from compressrl.policy import Policy
 from compressrl.testing import AlgorithmContract
 from compressrl.training import TrainingSession
+from compressrl_algorithms.on_policy import Training, Workers
+from compressrl_algorithms.ppo import PPO
+from compressrl_algorithms.rollout_buffer import Batch, Rollout
+from compressrl_algorithms.trpo import TRPO
 
 ENV = "InvertedPendulum-v5"
 SMALL = {"n_steps": 64, "hidden": "8x8", "value_epochs": 1}

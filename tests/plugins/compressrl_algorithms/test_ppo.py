@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from compressrl_algorithms.on_policy import ActorCritic, minibatches
 from compressrl_algorithms.ppo import PPO, ppo_loss
 from compressrl_algorithms.rollout_buffer import Batch
-from torch import nn
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ import io
 
 import numpy as np
 import torch
+
 from compressrl_algorithms.replay_buffer import ReplayBuffer
 
 

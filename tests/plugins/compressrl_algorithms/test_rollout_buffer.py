@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
-from compressrl_algorithms.rollout_buffer import generalized_advantages
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from compressrl_algorithms.rollout_buffer import generalized_advantages
 
 
 def slow_advantages(rewards, values, next_values, terminated, truncated, gamma, lam):

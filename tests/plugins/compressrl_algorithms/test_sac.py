@@ -2,8 +2,9 @@ import math
 
 import pytest
 import torch
-from compressrl_algorithms.sac import LOG_STD_MAX, SAC, squash
 from torch.distributions import Normal, TanhTransform, TransformedDistribution
+
+from compressrl_algorithms.sac import LOG_STD_MAX, SAC, squash
 
 ZERO = torch.tensor(0.0)
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from compressrl_algorithms.td3 import TD3
 
 

@@ -1,6 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
 from compressrl_algorithms.on_policy import ActorCritic
 from compressrl_algorithms.rollout_buffer import Batch
 from compressrl_algorithms.trpo import (
@@ -12,9 +16,6 @@ from compressrl_algorithms.trpo import (
     mean_kl,
     surrogate,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import nn
 
 
 def make_agent():

@@ -4,6 +4,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+
 from compressrl_profilers.counter_file import CounterFile
 
 

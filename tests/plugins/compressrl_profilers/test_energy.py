@@ -8,10 +8,6 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from compressrl_profilers import energy
-from compressrl_profilers.energy import EnergyProfiler
-from compressrl_profilers.figures import Metered
-from compressrl_profilers.windows import Window
 
 from compressrl import options
 from compressrl.errors import OptionError
@@ -19,6 +15,10 @@ from compressrl.interfaces import Workload
 from compressrl.testing import ProfilerContract
 from compressrl.testing.policies import states, tiny_policy
 from compressrl.testing.powercap import FakePowercap
+from compressrl_profilers import energy
+from compressrl_profilers.energy import EnergyProfiler
+from compressrl_profilers.figures import Metered
+from compressrl_profilers.windows import Window
 
 SHORT = {"windows": 2, "window_seconds": 0.5}
 

@@ -2,11 +2,12 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from compressrl_profilers import figures
 from compressrl_profilers.figures import Figure, Metered
 from compressrl_profilers.windows import Window
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def _window(joules, decisions=100, seconds=2.0, ticks=200, cpu=1.0, busy=1.0):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+
 from compressrl_profilers.energy import EnergyProfiler
 
 pytestmark = pytest.mark.hardware

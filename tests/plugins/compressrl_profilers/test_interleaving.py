@@ -1,8 +1,9 @@
 from itertools import islice
 
-from compressrl_profilers.interleaving import interleaved
 from hypothesis import given
 from hypothesis import strategies as st
+
+from compressrl_profilers.interleaving import interleaved
 
 
 def test_two_sides_run_abba():

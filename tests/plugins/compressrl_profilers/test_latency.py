@@ -3,11 +3,11 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from compressrl_profilers.latency import BLOCK, LatencyProfiler
 
 from compressrl.interfaces import Workload
 from compressrl.testing import ProfilerContract
 from compressrl.testing.policies import states, tiny_policy
+from compressrl_profilers.latency import BLOCK, LatencyProfiler
 
 
 class TestContract(ProfilerContract):

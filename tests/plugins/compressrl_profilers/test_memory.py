@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from compressrl_profilers import memory
-from compressrl_profilers.memory import MemoryProfiler
 
 from compressrl.interfaces import Workload
 from compressrl.testing import ProfilerContract
 from compressrl.testing.policies import states, tiny_policy
+from compressrl_profilers import memory
+from compressrl_profilers.memory import MemoryProfiler
 
 MIB = 1 << 20
 pytestmark = pytest.mark.skipif(not memory.ROLLUP.exists(), reason=memory.NO_PROC)

@@ -6,13 +6,13 @@ import time
 from pathlib import Path
 
 import pytest
-from compressrl_profilers import powercap
-from compressrl_profilers.meters import MeterError
-from compressrl_profilers.powercap import PowercapMeter, find_zones
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compressrl.testing.powercap import FakePowercap
+from compressrl_profilers import powercap
+from compressrl_profilers.meters import MeterError
+from compressrl_profilers.powercap import PowercapMeter, find_zones
 
 JOULE = 1_000_000  # µJ
 

@@ -2,12 +2,12 @@ import time
 
 import numpy as np
 import pytest
-from compressrl_profilers import windows
-from compressrl_profilers.meters import MeterError
-from compressrl_profilers.windows import Decisions, Window, measure_windows, window
 
 from compressrl.interfaces import Workload
 from compressrl.testing.policies import tiny_policy
+from compressrl_profilers import windows
+from compressrl_profilers.meters import MeterError
+from compressrl_profilers.windows import Decisions, Window, measure_windows, window
 
 
 class _Clockwork:

@@ -5,11 +5,11 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+
+from compressrl.testing.powercap import FakePowercap
 from compressrl_profilers import meters, zeus_devices
 from compressrl_profilers.meters import MeterError
 from compressrl_profilers.zeus_devices import GpuMeter, SocMeter, gpu_in_use, soc_joules
-
-from compressrl.testing.powercap import FakePowercap
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from compressrl_pruners.magnitude import L1Pruning, L2Pruning
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -14,6 +13,7 @@ from compressrl.errors import OptionError, PipelineError
 from compressrl.modules import Clip, Rescale, Standardize
 from compressrl.testing import TINY, CompressorContract, checks, tiny_policy
 from compressrl.testing.policies import states
+from compressrl_pruners.magnitude import L1Pruning, L2Pruning
 
 BOTH = pytest.mark.parametrize("plugin", [L1Pruning, L2Pruning])
 LAB = Lab(TINY)

@@ -5,13 +5,13 @@ import sys
 import numpy as np
 import onnx
 import pytest
-from compressrl_runtimes.onnx_runtime import OnnxRuntime
 from onnx import TensorProto, helper
 
 from compressrl import Policy
 from compressrl.errors import CompressrlError, UsageError
 from compressrl.testing import RuntimeContract, tiny_policy
 from compressrl.testing.policies import FORMS, states
+from compressrl_runtimes.onnx_runtime import OnnxRuntime
 
 
 class TestOnnxRuntime(RuntimeContract):

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from compressrl_runtimes.torch_runtime import TorchRuntime
 from torch import nn
 
 from compressrl.errors import UsageError
 from compressrl.testing import RuntimeContract, tiny_policy
 from compressrl.testing.policies import states
+from compressrl_runtimes.torch_runtime import TorchRuntime
 
 
 class TestTorchRuntime(RuntimeContract):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from compressrl_zoo import campaign, zoo
-from compressrl_zoo.campaign import Cell
 
 from compressrl import runs
 from compressrl.policy import Policy
 from compressrl.testing import TINY
+from compressrl_zoo import campaign, zoo
+from compressrl_zoo.campaign import Cell
 
 DECLARATION = """
     from compressrl import PluginEntry, hookimpl

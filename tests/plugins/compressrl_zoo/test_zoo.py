@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from compressrl_zoo import zoo
-from compressrl_zoo.zoo import HERE, PUBLIC, Zoo, read_index
 
 from compressrl import environments, plugins
 from compressrl.interfaces import PolicySource
 from compressrl.policy import Policy
+from compressrl_zoo import zoo
+from compressrl_zoo.zoo import HERE, PUBLIC, Zoo, read_index
 
 
 def record(algorithm: str = "sac", env_id: str = "Hopper-v5", seed: int = 0, mean: float = 1.0):
