@@ -155,7 +155,7 @@ def test_interrupted_training_is_resumable(tmp_path: Path) -> None:
     algorithm = "sac:learning_starts=100,batch_size=16,hidden=8"
     words = ("train", "--algo", algorithm, "--env", "Pendulum-v1", "--steps", "1000000", "--out", "run")
     with started(*words) as process:
-        errors = interrupt_once_there(process, tmp_path / "run" / "learning_curve.csv")
+        errors = interrupt_once_there(process, tmp_path / "run" / "tensorboard")
     assert (
         f"compressrl train --algo {algorithm} --env Pendulum-v1 --steps 1000000 --seed 0 --out run" in errors
     )
