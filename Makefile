@@ -22,10 +22,10 @@ evaluate: install
 	$(BIN)/compressrl evaluate --algo sac --compressor qat
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 test-fast: install
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
 
 check: install
 	$(BIN)/ruff format --check .
