@@ -16,7 +16,7 @@ AGREEMENT_STATES = 200
 # Largest mean difference of an action, as a share of half its range, over the agreement states. Graph and
 # twin quantize alike and sums of integers are exact, so they differ by float rounding (1e-7), and by one
 # level of one hidden unit where that rounding crosses a boundary: seen in up to 1 of 200 states of trained
-# HalfCheetah policies, by up to 0.02; means 3e-8 to 2e-5. A saturating kernel or a wrong scale is beyond 1e-2.
+# HalfCheetah policies, by up to 0.02; means 3e-8 to 2e-5. A saturating kernel or a wrong scale exceeds 1e-2.
 TOLERANCE = 1e-3
 
 

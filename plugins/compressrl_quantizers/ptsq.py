@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import onnx
 from onnxruntime.quantization import (
@@ -31,6 +31,8 @@ METHODS = {
     "entropy": CalibrationMethod.Entropy,
 }
 PRODUCTS = ["Gemm", "MatMul"]
+# What is computed in integers: products, and the sums of skip connections between them.
+QUANTIZED = [*PRODUCTS, "Add"]
 
 
 class VisitedStates(CalibrationDataReader):  # type: ignore[misc]
@@ -69,16 +71,17 @@ class PostTrainingStaticQuantization:
     def _quantize(self, states: Float32Array, source: Path, target: Path) -> None:
         # quantize_static would do these steps, but passes neither percentile nor bins on; and with its 128
         # bins of 128 levels, entropy is minmax.
+        model = onnx.load(source)
         quantizer = QDQQuantizer(
-            onnx.load(source),
+            model,
             self.per_channel,
             self.reduce_range,
             QuantType.QInt8,
             QuantType.QUInt8,
             self._ranges(states, source),
             [],
-            [],
-            PRODUCTS,
+            _names_after_the_last_product(model.graph),
+            QUANTIZED,
             # Outputs are quantized as the next layer's input; the last one, which has none, stays float.
             {"OpTypesToExcludeOutputQuantization": PRODUCTS},
         )
@@ -86,14 +89,22 @@ class PostTrainingStaticQuantization:
         quantizer.model.save_model_to_file(str(target))
 
     def _ranges(self, states: Float32Array, source: Path) -> TensorsData:
-        """The range of every input and output of a matrix product on these states."""
+        """The range of every input and output of a quantized operator on these states."""
         options: dict[str, float] = {}
         if self.method == "percentile":
             options["percentile"] = self.percentile
         if self.method == "entropy":
-            options |= {"num_bins": 2048, "num_quantized_bins": 256}
+            options |= {"num_bins": 512, "num_quantized_bins": 256}
         calibrator = create_calibrator(
-            source, PRODUCTS, f"{source}.augmented", METHODS[self.method], extra_options=options
+            source, QUANTIZED, f"{source}.augmented", METHODS[self.method], extra_options=options
         )
         calibrator.collect_data(VisitedStates(states))
         return calibrator.compute_data()
+
+
+def _names_after_the_last_product(graph: Any) -> list[str]:
+    """Names of the nodes that stay float; all nodes get a name."""
+    for index, node in enumerate(graph.node):
+        node.name = node.name or f"node_{index}"
+    last = max(index for index, node in enumerate(graph.node) if node.op_type in PRODUCTS)
+    return [node.name for node in graph.node[last + 1 :]]
