@@ -77,3 +77,15 @@ def test_the_readmes_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     code = "\n".join(snippets(ROOT / "README.md", "python"))
     assert "compressrl.evaluate(" in code
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=280)
+
+
+def test_the_readmes_zoo_is_the_zoo() -> None:
+    readme = (ROOT / "README.md").read_text()
+    policies = plugins.create("policies", "zoo").list()
+    rows = [
+        f"| `{p['algorithm']}` | {p['env_id']} | {p['steps']:,} "
+        f"| {p['return_mean']:,.0f} ± {p['return_std']:,.0f} |"
+        for p in policies
+    ]
+    assert len(rows) >= 6
+    assert all(row in readme for row in rows)
