@@ -74,6 +74,8 @@ def test_training_goes_on_from_a_policy_by_its_algorithm():
     assert not np.array_equal(result.layers[1].weight, start.layers[1].weight)
     again = Lab(TINY, seed=3, algorithm=RandomSearch()).train(200, start=start)
     np.testing.assert_array_equal(again.layers[1].weight, result.layers[1].weight)
+    other = Lab(TINY, seed=4, algorithm=RandomSearch()).train(200, start=start)
+    assert not np.array_equal(other.layers[1].weight, result.layers[1].weight)
     assert "training" in heard
     assert lab.baseline is not None, "the inner run changes nothing of the lab"
     assert lab.training.steps == 0

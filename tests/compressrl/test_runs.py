@@ -24,6 +24,7 @@ DECLARATION = """
         return [
             PluginEntry("search", "", "compressrl.testing.algorithms:RandomSearch"),
             PluginEntry("failing", "", "searching:Failing"),
+            PluginEntry("worsening", "", "searching:Worsening"),
         ]
 
     class Failing:
@@ -34,6 +35,21 @@ DECLARATION = """
             lab.training.resume()
             lab.training.save(5, tiny_policy, lambda: {"w": torch.zeros(1)})
             raise KeyboardInterrupt
+
+    class Worsening:
+        def train(self, lab):
+            from compressrl.runs import CURVE_SEEDS
+            from compressrl.testing import tiny_policy
+
+            def quality(policy):
+                return lab.rollout(policy, 0, CURVE_SEEDS).mean_return
+
+            session = lab.training
+            session.resume()
+            *_, worse, better = sorted((tiny_policy(seed=seed) for seed in range(4)), key=quality)
+            session.boundary(session.steps // 2, lambda: better, dict)
+            session.boundary(session.steps, lambda: worse, dict)
+            return worse
 """
 
 
@@ -81,11 +97,12 @@ def test_the_recorded_return_is_that_of_the_policy_on_seeds_of_its_own(tmp_path)
 
 
 def test_the_policy_of_the_best_evaluation_is_the_result(tmp_path):
-    result = train(tmp_path)
+    result = train(tmp_path, algorithm="worsening")
     rows = [line.split(",") for line in (tmp_path / LEARNING_CURVE).read_text().splitlines()[1:]]
     means = {int(row[0]): float(row[2]) for row in rows}
-    assert len(means) >= 5
-    assert result.record["selected_at_step"] == max(means, key=lambda step: means[step])
+    assert means[150] > means[300]
+    assert result.record["selected_at_step"] == 150
+    assert result.policy.provenance != Policy.load(tmp_path / LATEST_POLICY).provenance
     on_curve_seeds = rollout.run_episodes(result.policy, lambda: make(TINY), runs.CURVE_SEEDS).mean_return
     assert on_curve_seeds == pytest.approx(max(means.values()), abs=0.006)
 
@@ -97,6 +114,24 @@ def test_the_same_command_again_is_the_same_run(tmp_path):
     assert again.policy.to_bytes() == first.policy.to_bytes()
     assert (tmp_path / LEARNING_CURVE).read_text() == curve
     assert again.record["return_mean"] == first.record["return_mean"]
+
+
+def test_another_seed_is_another_policy(tmp_path):
+    one, other = train(tmp_path / "one", seed=1), train(tmp_path / "other", seed=2)
+    again = train(tmp_path / "again", seed=1)
+    assert one.policy.to_bytes() == again.policy.to_bytes()
+    assert one.policy.to_bytes() != other.policy.to_bytes()
+
+
+def test_the_last_scalars_reach_the_disk(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train(tmp_path)
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    steps = [event.step for event in events.Scalars("evaluation/return_mean")]
+    assert [f"{step}" for step in steps] == [
+        line.split(",")[0] for line in (tmp_path / LEARNING_CURVE).read_text().splitlines()[1:]
+    ]
 
 
 def test_more_steps_go_on_and_fewer_are_refused(tmp_path):
