@@ -204,9 +204,11 @@ def test_files_of_other_tools_are_refused(tmp_path):
     torch.save({"weights": torch.zeros(3)}, tmp_path / "model.pt")
     save_tensors({"weights": torch.zeros(3, dtype=torch.bfloat16)}, tmp_path / "model.safetensors")
     (tmp_path / "model.json").write_text("{}")
-    for path in tmp_path.iterdir():
-        with pytest.raises(PolicyFileError, match=r"not a (compressrl )?policy"):
-            Policy.load(path)
+    for name in ("model.pt", "model.json"):
+        with pytest.raises(PolicyFileError, match="damaged or not a policy file"):
+            Policy.load(tmp_path / name)
+    with pytest.raises(PolicyFileError, match="is a safetensors file, but not a compressrl policy"):
+        Policy.load(tmp_path / "model.safetensors")
 
 
 def test_a_file_that_cannot_be_written_is_told(tmp_path):

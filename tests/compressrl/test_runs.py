@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,7 @@ def test_the_last_scalars_reach_the_disk(tmp_path):
     assert [f"{step}" for step in steps] == [
         line.split(",")[0] for line in (tmp_path / LEARNING_CURVE).read_text().splitlines()[1:]
     ]
+    assert "_AsyncWriterThread" not in {type(thread).__name__ for thread in threading.enumerate()}
 
 
 def test_more_steps_go_on_and_fewer_are_refused(tmp_path):
