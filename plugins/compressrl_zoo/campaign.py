@@ -36,14 +36,19 @@ class Cell:
         return f"{self.algorithm}_{self.env_id}_seed{self.seed}"
 
 
-# The longest first, so that two at a time end together.
+ON_POLICY_STEPS = {
+    "HalfCheetah-v5": 2_000_000,
+    "Hopper-v5": 2_000_000,
+    "Ant-v5": 3_000_000,
+    "Humanoid-v5": 3_000_000,
+    "HumanoidStandup-v5": 3_000_000,
+}
+OFF_POLICY_STEPS = 1_000_000
+
+# The shortest first: finished cells come in early.
 CELLS = (
-    Cell("sac", "HalfCheetah-v5", 150_000),
-    Cell("td3", "HalfCheetah-v5", 150_000),
-    Cell("ddpg", "HalfCheetah-v5", 200_000),
-    Cell("sac", "Hopper-v5", 200_000),
-    Cell("trpo", "HalfCheetah-v5", 500_000),
-    Cell("ppo", "HalfCheetah-v5", 500_000),
+    *(Cell(algorithm, env, steps) for env, steps in ON_POLICY_STEPS.items() for algorithm in ("trpo", "ppo")),
+    *(Cell(algorithm, env, OFF_POLICY_STEPS) for env in ON_POLICY_STEPS for algorithm in ("ddpg", "td3", "sac")),
 )
 
 
