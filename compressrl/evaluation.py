@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from compressrl import (
     runs,
     statistics,
 )
-from compressrl.errors import CompressrlError, PluginConflictError, UsageError
+from compressrl.errors import CompressrlError, PluginConflictError, UsageError, one_line
 from compressrl.instrument import InstrumentedEnv
 from compressrl.interfaces import (
     Float32Array,
@@ -202,7 +202,7 @@ def _measure(
     rollouts = [_roll_out(request, side, seeds, profilers, progress) for side in loaded]
     base, comp = (episodes for episodes, _, _ in rollouts)
     random_return = _random_return(request.env_id, seeds[:RANDOM_EPISODES])
-    sections = _profile(request, loaded, profilers, progress)
+    sections, failed = _profile(request, loaded, profilers, progress)
     sides = [
         _side(
             request,
@@ -210,6 +210,7 @@ def _measure(
             episodes,
             readings,
             {quantity: records[i] for quantity, records in sections.items()},
+            failed,
         )
         for i, (side, (episodes, readings, _)) in enumerate(zip(loaded, rollouts, strict=True))
     ]
@@ -264,8 +265,8 @@ def _reading(name: str, profiler: Profiler, before: float | None) -> Reading:
 
 def _profile(
     request: EvaluationRequest, loaded: Sequence[_Loaded], profilers: dict[str, Profiler], progress: Progress
-) -> dict[str, list[Any]]:
-    """Records of every profiler with a measurement of its own, by quantity, one for each side."""
+) -> tuple[dict[str, list[Any]], dict[str, str]]:
+    """By quantity: records of every profiler with a measurement of its own, one a side; why others failed."""
     runtime_name, _ = plugins.parse(request.runtime)
     registered = plugins.registry().get("runtime", runtime_name)
     engine = plugins.create("runtime", request.runtime)
@@ -284,11 +285,23 @@ def _profile(
     ]
     able = {name: p for name, p in profilers.items() if isinstance(p, WorkloadProfiler)}
     sections: dict[str, list[Any]] = {}
+    failed: dict[str, str] = {}
     for number, (name, profiler) in enumerate(able.items()):
         progress("profiling", number, len(able), name)
-        sections[profiler.quantity] = profiler.measure(workloads)
+        try:
+            sections[profiler.quantity] = _measured(profiler, workloads)
+        except (Exception, SystemExit) as error:  # both policies and their returns are worth more
+            failed[profiler.quantity] = f"the profiler {name!r} failed: {one_line(error)}"
+            logging.getLogger("compressrl").warning("warning: %s", failed[profiler.quantity])
     progress("profiling", len(able), len(able))
-    return sections
+    return sections, failed
+
+
+def _measured(profiler: WorkloadProfiler, workloads: Sequence[Workload]) -> list[Any]:
+    records = list(profiler.measure(workloads))
+    if len(records) != len(workloads):
+        raise ValueError(f"{len(records)} records for {len(workloads)} workloads")
+    return records
 
 
 def _recorded_states(request: EvaluationRequest, side: _Loaded) -> Float32Array:
@@ -305,18 +318,21 @@ def _side(
     side: _Loaded,
     episodes: EpisodeRecords,
     readings: tuple[Reading, ...],
-    sections: dict[str, Any],
+    sections: Mapping[str, Any],
+    failed: Mapping[str, str],
 ) -> Side:
-    absent = "no profiler for this quantity is installed"
+    def absent(quantity: str) -> str:
+        return failed.get(quantity, "no profiler for this quantity is installed")
+
     return Side(
         policy_provenance=side.policy.provenance,
         runtime=request.runtime,
         episodes=episodes,
         iqm_return=statistics.iqm(episodes.returns),
         model=model_size.measure(side.policy),
-        latency=sections.get("latency", Latency(reason=absent)),
-        energy=sections.get("energy", Energy(None, None, "unavailable", "", reason=absent)),
-        memory=sections.get("memory", Memory(None, None, None, None, reason=absent)),
+        latency=sections.get("latency", Latency(reason=absent("latency"))),
+        energy=sections.get("energy", Energy(None, None, "unavailable", "", reason=absent("energy"))),
+        memory=sections.get("memory", Memory(None, None, None, None, reason=absent("memory"))),
         readings=readings,
     )
 

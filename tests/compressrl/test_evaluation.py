@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -140,3 +141,60 @@ def test_no_number_in_json_is_nan(report: EvaluationReport) -> None:
 def test_random_return_is_the_random_policys() -> None:
     assert evaluation._random_return(TINY, [1, 2]) == evaluation._random_return(TINY, [1, 2])
     assert np.isfinite(evaluation._random_return(TINY, [1, 2]))
+
+
+BROKEN_PROFILERS = """
+    from typing import ClassVar
+    from compressrl import PluginEntry, hookimpl
+
+    @hookimpl
+    def compressrl_profilers():
+        return [PluginEntry(n, "", f"broken:{n.title()}") for n in ("memory", "latency", "energy")]
+
+    class Memory:
+        quantity: ClassVar[str] = "memory"
+        unit: ClassVar[str] = "B"
+        cumulative: ClassVar[bool] = False
+
+        def available(self):
+            return True, "some source"
+
+        def read(self):
+            return 1.0
+
+        def measure(self, workloads):
+            raise OSError("the sensor is gone")
+
+    class Latency(Memory):
+        quantity: ClassVar[str] = "latency"
+
+        def measure(self, workloads):
+            raise SystemExit(3)
+
+    class Energy(Memory):
+        quantity: ClassVar[str] = "energy"
+
+        def measure(self, workloads):
+            return []
+"""
+
+
+def test_a_profiler_that_fails_costs_its_quantity_and_not_the_evaluation(
+    folder: Path,
+    install: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    install("broken-profilers", {"broken": "broken"}, {"broken": BROKEN_PROFILERS})
+    monkeypatch.setenv(plugins.BLOCK_VARIABLE, "profilers")
+    done = compressrl.evaluate(compressor="ptdq", policy=folder / "tiny.policy", episodes=1)
+
+    for side in (done.baseline, done.compressed):
+        assert side.memory.peak is None
+        assert side.memory.reason == "the profiler 'memory' failed: OSError: the sensor is gone"
+        assert side.latency.p50_us is None
+        assert side.latency.reason == "the profiler 'latency' failed: SystemExit: 3"
+        assert (side.energy.joules_per_decision, side.energy.kind) == (None, "unavailable")
+        assert side.energy.reason == "the profiler 'energy' failed: ValueError: 0 records for 2 workloads"
+    warnings = [record.getMessage() for record in caplog.records]
+    assert warnings == [f"warning: {s.reason}" for s in (side.energy, side.latency, side.memory)]
