@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any, Literal, SupportsFloat, TypeVar, cast
 
@@ -14,78 +13,23 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
-from numpy.typing import NDArray
 
+from compressrl import step_counters
 from compressrl.errors import UnknownNameError, UsageError
 from compressrl.interfaces import Profiler
+from compressrl.step_costs import EpisodeCost, StepTrace
+
+__all__ = ["EpisodeCost", "InstrumentedEnv", "Level", "StepTrace"]
 
 ObsType = TypeVar("ObsType")
 ActType = TypeVar("ActType")
 Level = Literal["full", "light", "time"]
 
-STRIDES: dict[str, int | None] = {"full": 1, "light": 64, "time": None}
+STRIDES: dict[str, int] = {"full": 1, "light": 64, "time": 0}  # steps from reading to reading; 0: none
 INITIAL_STEPS = 1024
-CPU = "cpu_s"
 _CLOCKS = 3  # a step's row: entered, environment returned, counters read
 _NAN = math.nan
 _clock = time.perf_counter_ns
-
-
-@dataclass(frozen=True, slots=True)
-class EpisodeCost:
-    """What one episode cost, over its `steps` steps; its reset is not in it.
-
-    finished:                terminated or truncated; False where reset() cut it short
-    environment_seconds:     wall time inside the wrapped environment's step
-    policy_seconds:          wall time between steps: the policy and the rest of the caller's loop
-    instrumentation_seconds: wall time of reading the counters
-    counters: by column of `StepTrace.counters`, how far a cumulative counter advanced, or the highest value
-              of a level; None where it was not read
-    """
-
-    steps: int
-    finished: bool
-    environment_seconds: float
-    policy_seconds: float
-    instrumentation_seconds: float
-    counters: Mapping[str, float | None]
-
-    @property
-    def cpu_seconds(self) -> float | None:
-        """CPU time of this process, all threads; None at level `time`."""
-        return self.counters.get(CPU)
-
-    @property
-    def energy_joules(self) -> float | None:
-        """By the first profiler of energy in J; None where there is no meter."""
-        return self.counters.get("energy_J")
-
-    @property
-    def memory_peak_bytes(self) -> float | None:
-        """Highest level after a step, by the first profiler of memory in B; None where there is none."""
-        return self.counters.get("memory_B")
-
-
-@dataclass(frozen=True, slots=True)
-class StepTrace:
-    """The current episode, step by step.
-
-    environment_ns, policy_ns, instrumentation_ns: (steps,) int64, parted as in `EpisodeCost`
-    counters: column -> (steps + 1,) float64, the counter as it stood after the reset and after each step,
-              NaN where it was not read. Columns are `cpu_s` and `<quantity>_<unit>` of each profiler
-              (`energy_J`, `memory_B`); a second profiler of the same quantity and unit gets `energy_J_2`
-    """
-
-    environment_ns: NDArray[np.int64]
-    policy_ns: NDArray[np.int64]
-    instrumentation_ns: NDArray[np.int64]
-    counters: Mapping[str, NDArray[np.float64]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Column:
-    read: Callable[[], float | None]
-    cumulative: bool
 
 
 class InstrumentedEnv(gymnasium.Wrapper[ObsType, ActType, ObsType, ActType], RecordConstructorArgs):
@@ -127,9 +71,9 @@ class InstrumentedEnv(gymnasium.Wrapper[ObsType, ActType, ObsType, ActType], Rec
         self.episodes = []
         self._overhead = 0, 0.0  # steps, ns
         self._stride = STRIDES[level]
-        self._columns = {} if self._stride is None else _columns(profilers)
+        self._columns = step_counters.columns(profilers) if self._stride else {}
         self._info_key = info_key
-        self._live: list[tuple[int, Callable[[], float | None]]] = []
+        self._live: list[tuple[int, Callable[[], float]]] = []
         self._clocks = np.zeros((INITIAL_STEPS, _CLOCKS), np.int64)
         self._counters = np.full((INITIAL_STEPS, len(self._columns)), _NAN)
         self._view()
@@ -152,18 +96,22 @@ class InstrumentedEnv(gymnasium.Wrapper[ObsType, ActType, ObsType, ActType], Rec
         result = self.env.step(action)
         returned = _clock()
         row = self._row = self._row + 1
-        if row == len(self._clocks):
+        if row == self._capacity:
             self._grow()
-        cells = self._clock_cells
-        cell = row * _CLOCKS
-        cells[cell] = entered
-        cells[cell + 1] = returned
         done = result[2] or result[3]
         if row == self._next_read or done:
-            self._read(row)
+            self._next_read = row + self._stride
+            counters = self._counter_cells
+            cell = row * self._width
+            for index, read in self._live:
+                counters[cell + index] = read()
+        clocks = self._clock_cells
+        cell = row * _CLOCKS
+        clocks[cell] = entered
+        clocks[cell + 1] = returned
         if self._info_key:
             self._add_info(result[4], row)
-        cells[cell + 2] = _clock()
+        clocks[cell + 2] = _clock()
         if done and not self._recorded:
             self._record(finished=True)
         return result
@@ -203,20 +151,15 @@ class InstrumentedEnv(gymnasium.Wrapper[ObsType, ActType, ObsType, ActType], Rec
         self._counters[: self._row + 1] = _NAN
         self._row = 0
         self._recorded = False
-        self._next_read = self._stride or -1
-        columns = enumerate(self._columns.values())
-        self._live = [(index, column.read) for index, column in columns if column.read() is not None]
+        self._next_read = self._stride
+        readers = [(index, column.reader()) for index, column in enumerate(self._columns.values())]
+        self._live = [(index, read) for index, read in readers if not math.isnan(read())]
         self._read(0)
         self._clock_cells[_CLOCKS - 1] = _clock()
 
     def _read(self, row: int) -> None:
-        cells = self._counter_cells
-        cell = row * len(self._columns)
         for index, read in self._live:
-            value = read()
-            cells[cell + index] = _NAN if value is None else value
-        if row and self._stride:
-            self._next_read = row + self._stride
+            self._counters[row, index] = read()
 
     def _add_info(self, info: dict[str, Any], row: int) -> None:
         if self._info_key in info:
@@ -236,20 +179,8 @@ class InstrumentedEnv(gymnasium.Wrapper[ObsType, ActType, ObsType, ActType], Rec
             self._record(finished=False)
 
     def _record(self, finished: bool) -> None:
-        trace = self.trace
-        totals = {
-            name: _total(values[1:], values[0], self._columns[name].cumulative)
-            for name, values in trace.counters.items()
-        }
-        cost = EpisodeCost(
-            steps=self._row,
-            finished=finished,
-            environment_seconds=float(trace.environment_ns.sum()) / 1e9,
-            policy_seconds=float(trace.policy_ns.sum()) / 1e9,
-            instrumentation_seconds=float(trace.instrumentation_ns.sum()) / 1e9,
-            counters=totals,
-        )
-        self.episodes.append(cost)
+        cumulative = {name: column.cumulative for name, column in self._columns.items()}
+        self.episodes.append(EpisodeCost.of(self.trace, cumulative, finished))
         steps, ns = self._overhead
         self._overhead = steps + self._row, ns + self._seen_ns()
         self._recorded = True
@@ -266,37 +197,21 @@ class InstrumentedEnv(gymnasium.Wrapper[ObsType, ActType, ObsType, ActType], Rec
         self._view()
 
     def _view(self) -> None:
+        self._capacity, self._width = len(self._clocks), len(self._columns)
         # Storing through a memoryview costs a fifth of storing through the array.
         self._clock_cells = self._clocks.reshape(-1).data
         self._counter_cells = cast("memoryview[float]", self._counters.reshape(-1).data)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickle and copy: a memoryview allows neither."""
-        return {k: v for k, v in self.__dict__.items() if k not in ("_clock_cells", "_counter_cells")}
+        """For pickle and copy: neither a memoryview nor a reader can be."""
+        state = {k: v for k, v in self.__dict__.items() if k not in ("_clock_cells", "_counter_cells")}
+        return state | {"_live": [index for index, _ in self._live]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        read = list(self._columns.values())
+        self._live = [(index, read[index].reader()) for index in state["_live"]]
         self._view()
-
-
-def _columns(profilers: Sequence[Profiler]) -> dict[str, _Column]:
-    columns = {CPU: _Column(time.process_time, cumulative=True)}
-    for profiler in profilers:
-        base = name = f"{profiler.quantity}_{profiler.unit}"
-        number = 1
-        while name in columns:
-            number += 1
-            name = f"{base}_{number}"
-        columns[name] = _Column(profiler.read, getattr(profiler, "cumulative", True))
-    return columns
-
-
-def _total(values: NDArray[np.float64], first: float, cumulative: bool) -> float | None:
-    if cumulative:
-        total = values[-1] - first
-        return None if math.isnan(total) else float(total)
-    known = values[~np.isnan(values)]
-    return float(known.max()) if known.size else None
 
 
 class _Nothing(gymnasium.Env[Any, Any]):

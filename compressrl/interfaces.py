@@ -90,6 +90,19 @@ class Profiler(Protocol):
         ...
 
 
+@runtime_checkable
+class StepProfiler(Profiler, Protocol):
+    """A profiler that gives a step loop a bare function: its layers would cost more than its counter."""
+
+    def reader(self) -> Callable[[], float]:
+        """Return a function that gives what `read` gives, and NaN for None.
+
+        Asked for at every reset of an instrumented environment. The function must hold in a process that is
+        forked later, and beside other readers of this profiler.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Workload:
     """One side of a comparison, ready to be profiled: a policy in a runtime on recorded observations."""

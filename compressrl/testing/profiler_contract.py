@@ -13,7 +13,7 @@ from typing import Any, ClassVar, cast
 import pytest
 
 from compressrl import options
-from compressrl.interfaces import Profiler, Workload, WorkloadProfiler
+from compressrl.interfaces import Profiler, StepProfiler, Workload, WorkloadProfiler
 from compressrl.testing import checks
 from compressrl.testing.policies import states, tiny_policy
 from compressrl.testing.runtimes import ReferenceRuntime
@@ -68,6 +68,16 @@ class ProfilerContract:
             return
         readings = [profiler.read() or 0.0 for _ in range(1000)]
         assert readings == sorted(readings)
+
+    def test_a_step_loops_reader_gives_what_read_gives(self, profiler: Profiler) -> None:
+        if not isinstance(profiler, StepProfiler):
+            return
+        read = profiler.reader()
+        before, value, after = profiler.read(), read(), profiler.read()
+        assert isinstance(value, float)
+        assert math.isnan(value) == (before is None)
+        if before is not None and after is not None and getattr(profiler, "cumulative", True):
+            assert before <= value <= after
 
     def test_two_instances_read_alike(self, profiler: Profiler) -> None:
         other = options.build(self.plugin, self.plugin.__name__, self.options)

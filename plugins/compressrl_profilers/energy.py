@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Annotated, Any, ClassVar
@@ -15,6 +16,7 @@ from compressrl.records import Energy, EnergyKind
 from compressrl_profilers import figures, meters
 from compressrl_profilers.figures import Metered
 from compressrl_profilers.meters import Meter, MeterError
+from compressrl_profilers.powercap import PowercapMeter
 from compressrl_profilers.windows import Window, measure_windows
 
 WORKLOAD = "policy on recorded observations, batch 1"
@@ -71,6 +73,12 @@ class EnergyProfiler:
             return None
         return total
 
+    def reader(self) -> Callable[[], float]:
+        found = self._found[0]
+        if len(found) == 1 and isinstance(found[0], PowercapMeter):
+            return found[0].reader()
+        return self._read_or_nan
+
     def measure(self, workloads: Sequence[Workload]) -> list[Energy]:
         """One record a workload: metered, with as many idle windows as each of them gets, or estimated."""
         found, reason = meters.find()  # anew: a runtime may compute on a GPU since the last look
@@ -87,6 +95,10 @@ class EnergyProfiler:
                 ]
         _, sides = measure_windows(workloads, self.windows, ESTIMATE_WINDOW_SECONDS)
         return [self._estimated(reason, side, None if side is sides[0] else sides[0]) for side in sides]
+
+    def _read_or_nan(self) -> float:
+        joules = self.read()
+        return math.nan if joules is None else joules
 
     def _estimated(self, reason: str, side: list[Window], base: list[Window] | None) -> Energy:
         watts = self.watts_per_core or WATTS_PER_CORE

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import mmap
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -20,7 +21,7 @@ from compressrl.interfaces import Workload
 from compressrl.options import Option
 from compressrl.records import Memory
 from compressrl_profilers import memory_child
-from compressrl_profilers.counter_file import CounterFile
+from compressrl_profilers.counter_file import SIZE, CounterFile, pread
 from compressrl_profilers.interleaving import interleaved
 
 STATM = "/proc/self/statm"
@@ -64,9 +65,24 @@ class MemoryProfiler:
 
     def read(self) -> float | None:
         try:
-            return float(int(self._statm.read().split(b" ", 2)[1]) * mmap.PAGESIZE)
+            return _resident_bytes(self._statm.read())
         except OSError:
             return None
+
+    def reader(self) -> Callable[[], float]:
+        file, last, level = self._statm, b"", math.nan
+
+        def read() -> float:
+            nonlocal last, level
+            try:
+                shown = pread(file.descriptor, SIZE, 0)
+            except OSError:  # a forked process opens its own
+                return self.read() or math.nan
+            if shown != last:
+                last, level = shown, _resident_bytes(shown)
+            return level
+
+        return read
 
     def measure(self, workloads: Sequence[Workload]) -> list[Memory]:
         """One record a workload, in some half a second (ONNX Runtime) to three (torch) a process."""
@@ -165,6 +181,10 @@ class _Side:
 
     def _medians(self, stage: str) -> dict[str, float]:
         return {name: median(run[stage][name] for run in self.runs) for name in self.runs[0][stage]}
+
+
+def _resident_bytes(statm: bytes) -> float:
+    return float(int(statm.split(None, 2)[1]) * mmap.PAGESIZE)
 
 
 def _unknown(reason: str) -> Memory:

@@ -5,12 +5,13 @@ Zeus reads the same files, but a begin-end pair costs it 70-85 µs, longer than 
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from compressrl_profilers.counter_file import CounterFile
+from compressrl_profilers.counter_file import SIZE, CounterFile, pread
 from compressrl_profilers.meters import MeterError
 
 ROOT_VARIABLE = "COMPRESSRL_POWERCAP_ROOT"
@@ -42,12 +43,37 @@ class PowercapMeter:
         self.source = f"powercap {', '.join(zone.label for zone in zones)}"
         self.simulated = not _on_sysfs(root)
         self._counters = [_Counter(zone) for zone in zones]
+        self._microjoules = 0
+        self._joules = 0.0
 
     def read(self) -> float:
-        total = 0
         for counter in self._counters:
-            total += counter.read()
-        return total / 1e6
+            shown = counter.read()
+            if shown != counter.shown:
+                self._microjoules += counter.advance(shown)
+        self._joules = self._microjoules / 1e6
+        return self._joules
+
+    def reader(self) -> Callable[[], float]:
+        """For a step loop: as `read`, NaN where that fails; between two ticks, nothing but `pread`."""
+        counters = self._counters
+
+        def read() -> float:
+            try:
+                for counter in counters:
+                    if pread(counter.file.descriptor, SIZE, 0) != counter.shown:
+                        return self._read_or_nan()
+            except OSError:  # a forked process opens its own
+                return self._read_or_nan()
+            return self._joules
+
+        return read
+
+    def _read_or_nan(self) -> float:
+        try:
+            return self.read()
+        except MeterError:
+            return math.nan
 
     def check(self) -> None:
         for counter in self._counters:
@@ -55,30 +81,35 @@ class PowercapMeter:
 
 
 class _Counter:
-    """Microjoules since the first reading, across wraps."""
+    """One zone's counter, and what it showed last."""
 
     def __init__(self, zone: Zone) -> None:
-        self._file = CounterFile(str(zone.counter))
+        self.file = CounterFile(str(zone.counter))
+        self.shown = b""
         self._range = zone.range_uj
-        self._total = self._last = 0
-        self.read()
-        self._total = 0
+        self._last = 0
+        self.advance(self.read())
 
-    def read(self) -> int:
+    def read(self) -> bytes:
         try:
-            value = int(self._file.read())
+            return self.file.read()
         except OSError as error:
-            raise MeterError(f"{self._file.path} is not readable ({error.strerror}): {REMEDY}.") from error
+            raise MeterError(f"{self.file.path} is not readable ({error.strerror}): {REMEDY}.") from error
+
+    def advance(self, shown: bytes) -> int:
+        """Take a new value; microjoules since the one before, across a wrap."""
+        try:
+            value = int(shown)
         except ValueError as error:
-            raise MeterError(f"{self._file.path} does not hold a number.") from error
-        self._total += (value - self._last) % self._range
-        self._last = value
-        return self._total
+            raise MeterError(f"{self.file.path} does not hold a number.") from error
+        passed = (value - self._last) % self._range
+        self._last, self.shown = value, shown
+        return passed
 
     def check(self) -> None:
         """Raise MeterError when the counter was deleted while it was open."""
-        if self._file.vanished:
-            raise MeterError(f"{self._file.path} vanished.")
+        if self.file.vanished:
+            raise MeterError(f"{self.file.path} vanished.")
 
 
 def find_zones(root: Path) -> list[Zone]:

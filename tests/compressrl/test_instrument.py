@@ -56,6 +56,14 @@ class Gauge:
         return next(self.values)
 
 
+class Bare(Counter):
+    """A counter with a function of its own for the step loop."""
+
+    def reader(self):
+        readings = itertools.chain([1.0, 1.0], itertools.repeat(5.0, 3), itertools.repeat(math.nan))
+        return readings.__next__
+
+
 class Absent:
     quantity, unit = "energy", "J"
 
@@ -262,6 +270,14 @@ class TestTrace:
         assert cost.policy_seconds == pytest.approx(trace.policy_ns.sum() / 1e9)
         assert cost.instrumentation_seconds == pytest.approx(trace.instrumentation_ns.sum() / 1e9)
         assert env.overhead_ns_per_step >= 4e6
+
+    def test_a_profilers_own_reader_is_what_is_called_anew_at_each_reset(self):
+        bare = Bare()
+        env = InstrumentedEnv(Endless(), [bare])
+        for _ in range(2):
+            _run(env, 5)
+            np.testing.assert_array_equal(env.trace.counters["energy_J"], [1.0, *[5.0] * 3, *[np.nan] * 2])
+        assert bare.value == 100.0
 
     def test_storage_grows_past_its_first_size_and_loses_nothing(self):
         steps = 2 * INITIAL_STEPS + 3

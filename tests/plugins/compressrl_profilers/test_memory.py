@@ -1,6 +1,7 @@
 """The memory profiler, with real child processes."""
 
 import json
+import os
 import pickle
 from dataclasses import asdict
 from pathlib import Path
@@ -146,3 +147,20 @@ def test_a_pickled_profiler_reads_by_itself():
     profiler = MemoryProfiler(repeats=2)
     profiler.read()
     assert pickle.loads(pickle.dumps(profiler)).read() > 0
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_the_step_loops_reader_follows_the_resident_set_and_shows_a_forked_process_its_own():
+    read = MemoryProfiler().reader()
+    before = read()
+    block = bytearray(64 * MIB)
+    block[:: 1 << 12] = bytes(len(block) >> 12)
+    assert read() - before == pytest.approx(64 * MIB, abs=MIB)
+
+    child = os.fork()
+    if child == 0:
+        before = read()
+        more = bytearray(128 * MIB)
+        more[:: 1 << 12] = bytes(len(more) >> 12)
+        os._exit(0 if read() - before > 100 * MIB else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -1,5 +1,6 @@
 """Our RAPL reader against a fake tree: no machine here has the real one."""
 
+import math
 import os
 import shutil
 import time
@@ -106,10 +107,11 @@ def test_any_row_of_advances_below_the_range_adds_up(tmp_path_factory, start, st
     fake = FakePowercap(root, dram=False, range_uj=1000)
     fake.set(start / 1e6)
     counter = powercap._Counter(find_zones(root)[0])
+    passed = 0
     for step in steps:
         fake.advance(step / 1e6)
-        last = counter.read()
-    assert not steps or last == sum(steps)
+        passed += counter.advance(counter.read())
+    assert passed == sum(steps)
 
 
 def test_a_folder_off_sysfs_is_simulated_and_sysfs_itself_is_not(root):
@@ -194,3 +196,50 @@ def test_a_forked_process_counts_on_by_itself(root):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     fake.advance(1.0)
     assert meter.read() == 2.0
+
+
+class TestReader:
+    """The step loop's function gives what `read` gives."""
+
+    def test_it_follows_the_counters_and_other_readers(self, root):
+        fake = FakePowercap(root)
+        meter = PowercapMeter()
+        read = meter.reader()
+        assert read() == meter.read() == 0.0
+        fake.advance(1.0)
+        assert read() == 1.0
+        fake.advance(2.0, "package-0/dram")
+        assert meter.read() == 3.0, "a tick that another reader saw first"
+        assert read() == meter.reader()() == 3.0
+
+    def test_a_wrap_counts_on(self, root):
+        fake = FakePowercap(root, range_uj=10 * JOULE)
+        fake.set(9.5)
+        read = PowercapMeter().reader()
+        fake.advance(1.25)
+        assert read() == 1.25
+
+    def test_what_is_no_number_is_nan_until_it_is_one_again(self, root):
+        fake = FakePowercap(root)
+        read = PowercapMeter().reader()
+        fake.write(b"garbage_________\n")
+        assert math.isnan(read())
+        fake.set(4.0)
+        assert read() == 4.0
+
+    @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+    def test_a_forked_process_counts_on_by_itself_and_misses_a_counter_that_is_gone(self, root):
+        fake = FakePowercap(root)
+        read = PowercapMeter().reader()
+        fake.advance(1.0)
+        assert _in_child(lambda: read() == 1.0)
+        fake.remove("package-0/dram")
+        assert _in_child(lambda: math.isnan(read()))
+        assert read() == 1.0, "its own descriptor is still open"
+
+
+def _in_child(check):
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if check() else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
