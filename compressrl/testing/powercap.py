@@ -117,13 +117,12 @@ class FakePowercap:
                 writer.stdin.close()
 
     def _add(self, zone: str, folder: str) -> None:
-        path = self.root / folder
+        path = self.root / folder.partition(":")[0] / folder  # below its control type, as in sysfs
         path.mkdir(parents=True)
         (path / "name").write_text(zone.rpartition("/")[2] + "\n")
         (path / "max_energy_range_uj").write_text(f"{self.range_uj}\n")
         (path / "energy_uj").write_bytes(_digits(0))
-        if path.parent != self.root:
-            (self.root / path.name).symlink_to(path)  # sysfs shows nested zones at the top, too
+        (self.root / path.name).symlink_to(path.relative_to(self.root))  # sysfs shows all at the top, too
         self._folders[zone] = path
 
 

@@ -12,7 +12,8 @@ from compressrl.testing.powercap import FakePowercap
 def test_the_tree_is_laid_out_as_in_sysfs(tmp_path):
     fake = FakePowercap(tmp_path, packages=2, psys=True, mmio=True)
 
-    names = {path.name: (path / "name").read_text().strip() for path in tmp_path.iterdir()}
+    links = [path for path in tmp_path.iterdir() if path.is_symlink()]
+    names = {path.name: (path / "name").read_text().strip() for path in links}
 
     assert names == {
         "intel-rapl:0": "package-0",
@@ -26,7 +27,10 @@ def test_the_tree_is_laid_out_as_in_sysfs(tmp_path):
         "intel-rapl:2": "psys",
         "intel-rapl-mmio:0": "package-0",
     }
-    assert (tmp_path / "intel-rapl:0:2").resolve() == tmp_path / "intel-rapl:0" / "intel-rapl:0:2"
+    assert {path.name for path in tmp_path.iterdir()} - names.keys() == {"intel-rapl", "intel-rapl-mmio"}
+    assert all(not path.readlink().is_absolute() for path in links), "the tree may be mounted elsewhere"
+    nested = tmp_path / "intel-rapl" / "intel-rapl:0" / "intel-rapl:0:2"
+    assert (tmp_path / "intel-rapl:0:2").resolve() == nested.resolve()
     assert all(int(fake.counter(zone).read_text()) == 0 for zone in fake.zones)
     assert int((tmp_path / "intel-rapl:0" / "max_energy_range_uj").read_text()) == fake.range_uj
 
