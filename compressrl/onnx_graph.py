@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,17 @@ def write_integer(network: IntegerNetwork, observation_size: int) -> bytes:
     for layer in network.outputs:
         writer.layer(layer)
     return writer.finish(observation_size, network(_zeros(observation_size)).shape[-1])
+
+
+def with_metadata(graph: bytes, metadata: Mapping[str, str]) -> bytes:
+    """The same graph with these entries among its metadata."""
+    import onnx
+
+    model = onnx.load_from_string(graph)
+    for key, value in metadata.items():
+        model.metadata_props.add(key=key, value=value)
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def export_module(module: nn.Module, observation_size: int) -> bytes:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from compressrl import __version__
-from compressrl.cli import compress, evaluate, list_plugins, terminal, train, zoo
+from compressrl.cli import compress, evaluate, export, list_plugins, terminal, train, zoo
 
 app = typer.Typer(
     name="compressrl",
@@ -21,6 +21,7 @@ app.command("list-plugins")(list_plugins.list_plugins)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compress")(compress.compress)
+app.command("export")(export.export)
 app.command("zoo")(zoo.zoo)
 
 

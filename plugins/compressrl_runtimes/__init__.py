@@ -16,4 +16,9 @@ def compressrl_runtimes() -> list[PluginEntry]:
             "ONNX Runtime: float, quantized and foreign graphs",
             "compressrl_runtimes.onnx_runtime:OnnxRuntime",
         ),
+        PluginEntry(
+            "native",
+            "The policy's own C99 file, compiled for this machine",
+            "compressrl_runtimes.native_runtime:NativeRuntime",
+        ),
     ]

@@ -48,7 +48,11 @@ OFF_POLICY_STEPS = 1_000_000
 # The shortest first: finished cells come in early.
 CELLS = (
     *(Cell(algorithm, env, steps) for env, steps in ON_POLICY_STEPS.items() for algorithm in ("trpo", "ppo")),
-    *(Cell(algorithm, env, OFF_POLICY_STEPS) for env in ON_POLICY_STEPS for algorithm in ("ddpg", "td3", "sac")),
+    *(
+        Cell(algorithm, env, OFF_POLICY_STEPS)
+        for env in ON_POLICY_STEPS
+        for algorithm in ("ddpg", "td3", "sac")
+    ),
 )
 
 

@@ -1,0 +1,257 @@
+/* The functions that exported policies are made of; an exported file takes those that it calls.
+ *
+ * Weights lie in panels of 16 outputs, so that one vector register holds 16 sums and none is ever added up
+ * across its lanes: [outputs / 16][inputs][16] for float, [outputs / 16][inputs / 4][16][4] for int8, which is
+ * what one VNNI instruction takes. The plain loops read the same layout.
+ */
+/* ---- preamble ---- */
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+/* -DPOLICY_PLAIN leaves plain C alone. */
+#if defined(__GNUC__) && !defined(POLICY_PLAIN)
+#define POLICY_VECTORS
+#endif
+
+#if defined(POLICY_VECTORS) && (defined(__AVX512VNNI__) || defined(__AVX2__))
+#include <immintrin.h>
+#endif
+
+#if defined(__GNUC__)
+#define POLICY_ALIGNED __attribute__((aligned(64)))
+#else
+#define POLICY_ALIGNED
+#endif
+
+#define PANEL 16
+
+/* ---- standardize ---- */
+/* y = (x - mean) / std, clipped to +-limit */
+static void policy_standardize(const float *x, const float *mean, const float *std, float limit, float *y, int n)
+{
+    int i;
+    for (i = 0; i < n; i++) {
+        const float z = (x[i] - mean[i]) / std[i];
+        y[i] = z < -limit ? -limit : z > limit ? limit : z;
+    }
+}
+
+/* ---- linear ---- */
+/* y = bias + weight x */
+#if defined(POLICY_VECTORS) && (defined(__SSE2__) || defined(__ARM_NEON))
+/* Vectors of the width that the registers have; plain loops would keep the sums in memory. */
+#if defined(__AVX512F__)
+#define LANES 16
+#elif defined(__AVX__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
+#define ABREAST (LANES == 4 ? 2 : 4) /* panels at once: as many sums as registers hold */
+typedef float policy_lanes __attribute__((vector_size(4 * LANES)));
+
+static inline __attribute__((always_inline)) void policy_float_panels(
+    const float *x, int inputs, const float *weight, const float *bias, float *y, const int count)
+{
+    policy_lanes sum[4 * PANEL / LANES];
+    int i, p, v;
+    memcpy(sum, bias, sizeof(float) * PANEL * count);
+    for (i = 0; i < inputs; i++)
+        for (p = 0; p < count; p++)
+            for (v = 0; v < PANEL / LANES; v++) {
+                policy_lanes column;
+                memcpy(&column, weight + PANEL * (p * inputs + i) + LANES * v, sizeof column);
+                sum[p * (PANEL / LANES) + v] += x[i] * column;
+            }
+    memcpy(y, sum, sizeof(float) * PANEL * count);
+}
+
+static void policy_linear(const float *x, int inputs, const float *weight, const float *bias, float *y, int panels)
+{
+    const int panel = PANEL * inputs;
+    for (; panels >= ABREAST; panels -= ABREAST, weight += ABREAST * panel, bias += ABREAST * PANEL, y += ABREAST * PANEL)
+        policy_float_panels(x, inputs, weight, bias, y, ABREAST);
+    for (; panels > 0; panels--, weight += panel, bias += PANEL, y += PANEL)
+        policy_float_panels(x, inputs, weight, bias, y, 1);
+}
+#else
+static void policy_linear(const float *x, int inputs, const float *weight, const float *bias, float *y, int panels)
+{
+    int i, o;
+    for (; panels > 0; panels--, bias += PANEL, y += PANEL) {
+        float sum[PANEL];
+        for (o = 0; o < PANEL; o++)
+            sum[o] = bias[o];
+        for (i = 0; i < inputs; i++, weight += PANEL)
+            for (o = 0; o < PANEL; o++)
+                sum[o] += x[i] * weight[o];
+        for (o = 0; o < PANEL; o++)
+            y[o] = sum[o];
+    }
+}
+#endif
+
+/* ---- quantize ---- */
+/* q = clip(round(x / scale) + zero, 0, 255), rounding half to even */
+static void policy_quantize(const float *x, float scale, int zero, uint8_t *q, int n)
+{
+    const float low = (float)-zero, high = (float)(255 - zero);
+    int i;
+    for (i = 0; i < n; i++) {
+        const float level = x[i] / scale;
+        const float clipped = level > low ? (level < high ? level : high) : low;
+        /* Adding 1.5 * 2^23 leaves no bits for a fraction: the sum is rounded by the addition itself. */
+        const float rounded = (clipped + 12582912.0f) - 12582912.0f;
+        q[i] = (uint8_t)((int)rounded + zero);
+    }
+}
+
+/* ---- integer_linear ---- */
+/* y = scale * (bias + weight q) in 32-bit integers; the bias holds the zero point of q */
+#if defined(POLICY_VECTORS) && defined(__AVX512VNNI__)
+static inline __attribute__((always_inline)) void policy_integer_panels(
+    const uint8_t *q, int quads, const int8_t *weight, const int32_t *bias, const float *scale, float *y,
+    const int count)
+{
+    __m512i sum[8];
+    int k, p;
+    for (p = 0; p < count; p++)
+        sum[p] = _mm512_loadu_si512(bias + PANEL * p);
+    for (k = 0; k < quads; k++) {
+        int32_t four;
+        memcpy(&four, q + 4 * k, 4);
+        for (p = 0; p < count; p++)
+            sum[p] = _mm512_dpbusd_epi32(sum[p], _mm512_set1_epi32(four),
+                                         _mm512_loadu_si512(weight + 4 * PANEL * (p * quads + k)));
+    }
+    for (p = 0; p < count; p++)
+        _mm512_storeu_ps(y + PANEL * p, _mm512_mul_ps(_mm512_cvtepi32_ps(sum[p]),
+                                                      _mm512_loadu_ps(scale + PANEL * p)));
+}
+
+static void policy_integer_linear(const uint8_t *q, int quads, const int8_t *weight, const int32_t *bias,
+                                  const float *scale, float *y, int panels)
+{
+    const int panel = 4 * PANEL * quads; /* bytes */
+    /* 8 panels at once: enough sums under way to hide the latency of the instruction. */
+    for (; panels >= 8; panels -= 8, weight += 8 * panel, bias += 8 * PANEL, scale += 8 * PANEL, y += 8 * PANEL)
+        policy_integer_panels(q, quads, weight, bias, scale, y, 8);
+    for (; panels > 0; panels--, weight += panel, bias += PANEL, scale += PANEL, y += PANEL)
+        policy_integer_panels(q, quads, weight, bias, scale, y, 1);
+}
+#elif defined(POLICY_VECTORS) && defined(__AVX2__)
+/* Without VNNI: products of 16-bit numbers, added in pairs; the pairs of an output are joined at the end. */
+static inline __attribute__((always_inline)) void policy_integer_panels(
+    const uint8_t *q, int quads, const int8_t *weight, const int32_t *bias, const float *scale, float *y,
+    const int count)
+{
+    __m256i pairs[2 * 4];
+    int k, p, v;
+    for (p = 0; p < 4 * count; p++)
+        pairs[p] = _mm256_setzero_si256();
+    for (k = 0; k < quads; k++) {
+        int32_t four;
+        __m256i inputs;
+        memcpy(&four, q + 4 * k, 4);
+        inputs = _mm256_broadcastq_epi64(_mm_cvtepu8_epi16(_mm_cvtsi32_si128(four)));
+        for (p = 0; p < count; p++)
+            for (v = 0; v < 4; v++) {
+                const __m128i *four_outputs = (const void *)(weight + 4 * PANEL * (p * quads + k) + 16 * v);
+                const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(four_outputs));
+                pairs[4 * p + v] = _mm256_add_epi32(pairs[4 * p + v], _mm256_madd_epi16(inputs, wide));
+            }
+    }
+    for (p = 0; p < count; p++) {
+        int32_t halves[2 * PANEL];
+        memcpy(halves, pairs + 4 * p, sizeof halves);
+        for (v = 0; v < PANEL; v++)
+            y[PANEL * p + v] =
+                (float)(halves[2 * v] + halves[2 * v + 1] + bias[PANEL * p + v]) * scale[PANEL * p + v];
+    }
+}
+
+static void policy_integer_linear(const uint8_t *q, int quads, const int8_t *weight, const int32_t *bias,
+                                  const float *scale, float *y, int panels)
+{
+    const int panel = 4 * PANEL * quads; /* bytes */
+    for (; panels >= 2; panels -= 2, weight += 2 * panel, bias += 2 * PANEL, scale += 2 * PANEL, y += 2 * PANEL)
+        policy_integer_panels(q, quads, weight, bias, scale, y, 2);
+    for (; panels > 0; panels--, weight += panel, bias += PANEL, scale += PANEL, y += PANEL)
+        policy_integer_panels(q, quads, weight, bias, scale, y, 1);
+}
+#else
+static void policy_integer_linear(const uint8_t *q, int quads, const int8_t *weight, const int32_t *bias,
+                                  const float *scale, float *y, int panels)
+{
+    int k, o;
+    for (; panels > 0; panels--, bias += PANEL, scale += PANEL, y += PANEL) {
+        int32_t sum[PANEL];
+        for (o = 0; o < PANEL; o++)
+            sum[o] = bias[o];
+        for (k = 0; k < quads; k++, weight += 4 * PANEL) {
+            const int16_t a = q[4 * k], b = q[4 * k + 1], c = q[4 * k + 2], d = q[4 * k + 3];
+            for (o = 0; o < PANEL; o++)
+                sum[o] += a * weight[4 * o] + b * weight[4 * o + 1] + c * weight[4 * o + 2] + d * weight[4 * o + 3];
+        }
+        for (o = 0; o < PANEL; o++)
+            y[o] = (float)sum[o] * scale[o];
+    }
+}
+#endif
+
+/* ---- relu ---- */
+static void policy_relu(float *x, int n)
+{
+    int i;
+    for (i = 0; i < n; i++)
+        x[i] = x[i] > 0.0f ? x[i] : 0.0f;
+}
+
+/* ---- tanh ---- */
+static void policy_tanh(float *x, int n)
+{
+    int i;
+    for (i = 0; i < n; i++)
+        x[i] = tanhf(x[i]);
+}
+
+/* ---- sigmoid ---- */
+static void policy_sigmoid(float *x, int n)
+{
+    int i;
+    for (i = 0; i < n; i++)
+        x[i] = 0.5f * (tanhf(0.5f * x[i]) + 1.0f);
+}
+
+/* ---- silu ---- */
+static void policy_silu(float *x, int n)
+{
+    int i;
+    for (i = 0; i < n; i++)
+        x[i] *= 0.5f * (tanhf(0.5f * x[i]) + 1.0f);
+}
+
+/* ---- elu ---- */
+static void policy_elu(float *x, int n)
+{
+    int i;
+    for (i = 0; i < n; i++)
+        x[i] = x[i] > 0.0f ? x[i] : expm1f(x[i]);
+}
+
+/* ---- rescale ---- */
+static void policy_rescale(float *x, const float *scale, const float *offset, int n)
+{
+    int i;
+    for (i = 0; i < n; i++)
+        x[i] = x[i] * scale[i] + offset[i];
+}
+
+/* ---- clip ---- */
+static void policy_clip(float *x, const float *low, const float *high, int n)
+{
+    int i;
+    for (i = 0; i < n; i++)
+        x[i] = x[i] < low[i] ? low[i] : x[i] > high[i] ? high[i] : x[i];
+}

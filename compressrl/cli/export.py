@@ -1,0 +1,54 @@
+"""`compressrl export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from compressrl.cli import terminal
+
+if TYPE_CHECKING:
+    from compressrl.export import Exported, Format
+
+
+@terminal.reported
+def export(
+    policy: Annotated[Path, typer.Option(help="Policy file to export.")],
+    out: Annotated[Path, typer.Option(help="File to write: policy.c, policy.onnx.")],
+    file_format: Annotated[str, typer.Option("--format", help="c (C99, no dependency) or onnx.")] = "c",
+    episodes: Annotated[
+        int, typer.Option(min=0, help="Episodes for the return that the file states; 0: none.")
+    ] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Everything random derives from it.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="What was written as JSON on stdout.")] = False,
+) -> None:
+    """Write a policy as a file that runs without this package: one C99 file, or ONNX."""
+    from compressrl.export import export as write
+
+    with terminal.TerminalProgress() as progress:
+        written = write(
+            policy, out, format=cast("Format", file_format), episodes=episodes, seed=seed, progress=progress
+        )
+    if as_json:
+        terminal.print_json(written.to_json())
+        return
+    terminal.console().print("\n".join(_lines(written)), soft_wrap=True)
+
+
+def _lines(written: Exported) -> list[str]:
+    lines = [f"[bold]{written.path}[/bold]  {written.size_bytes / 1024:,.1f} KiB of {written.format}"]
+    if written.return_mean is not None:
+        lines.append(
+            f"Return {written.return_mean:,.1f} ± {written.return_std:,.1f} over {written.episodes} episodes"
+        )
+    if written.format == "c":
+        m4 = written.cortex_m4
+        lines.append(
+            f"On a Cortex-M4: {m4.flash / 1024:,.1f} KiB of flash, {m4.ram / 1024:,.1f} KiB of RAM"
+            if m4
+            else "For its flash and RAM on a Cortex-M4, install arm-none-eabi-gcc and export again."
+        )
+        lines.append(f"Test it: cc -O3 -DPOLICY_SELF_TEST {written.path} -o self_test -lm && ./self_test")
+    return lines

@@ -1,0 +1,112 @@
+"""A policy as a file that is deployed without this package: C99 source or ONNX."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from compressrl import c_source, environments, files, microcontroller, onnx_graph, rollout
+from compressrl.errors import UsageError
+from compressrl.interfaces import Float32Array
+from compressrl.microcontroller import Footprint
+from compressrl.policy import Policy
+from compressrl.progress import Progress, silent
+from compressrl.records import EpisodeRecords
+
+Format = Literal["c", "onnx"]
+FORMATS: tuple[Format, ...] = ("c", "onnx")
+RECORDED = 16  # observations in the self-test
+EXPORT_STREAM = 0xC0DE  # sets these random numbers apart from those of an evaluation
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The file that was written.
+
+    size_bytes:  length of the file
+    return_mean, return_std, episodes: of the policy, None where no episode was run
+    cortex_m4:   flash and RAM there; None for ONNX, or where no cross-compiler is installed
+    """
+
+    path: Path
+    format: Format
+    size_bytes: int
+    return_mean: float | None
+    return_std: float | None
+    episodes: int
+    cortex_m4: Footprint | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "path": str(self.path)}
+
+
+def export(
+    policy: Policy | str | Path,
+    out: str | Path,
+    *,
+    format: Format = "c",
+    episodes: int = 10,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Exported:
+    """Write a policy as C99 source or as an ONNX file, with its return and how it was made inside.
+
+    episodes: run to state the return; 0 states none
+    Raises UsageError for what has no such form and for an unknown format.
+    """
+    if format not in FORMATS:
+        raise UsageError(f"--format {format} is not known; choose one of {', '.join(FORMATS)}.")
+    loaded = policy if isinstance(policy, Policy) else Policy.load(policy)
+    path = Path(out)
+    files.make_folder(path.parent)
+    source = c_source.write(loaded) if format == "c" else ""  # refused before any episode runs
+    returns = _returns(loaded, episodes, seed, progress)
+    remarks = _remarks(loaded, returns, seed)
+    footprint = None
+    if format == "c":
+        source = c_source.write(loaded, remarks, _recorded(loaded, seed))
+        files.write_text_atomic(path, source)
+        footprint = microcontroller.footprint(source)
+    else:
+        metadata = {"environment": loaded.env_id, "algorithm": loaded.algorithm}
+        metadata |= {"made": "\n".join(loaded.provenance), "remarks": "\n".join(remarks)}
+        files.write_bytes_atomic(path, onnx_graph.with_metadata(loaded.to_onnx(), metadata))
+    return Exported(
+        path=path,
+        format=format,
+        size_bytes=path.stat().st_size,
+        return_mean=returns.mean_return if returns else None,
+        return_std=returns.std_return if returns else None,
+        episodes=episodes,
+        cortex_m4=footprint,
+    )
+
+
+def _returns(policy: Policy, episodes: int, seed: int, progress: Progress) -> EpisodeRecords | None:
+    if not episodes:
+        return None
+    seeds = [int(s) for s in np.random.default_rng([seed, EXPORT_STREAM]).integers(2**31, size=episodes)]
+    return rollout.run_episodes(
+        policy,
+        lambda: environments.make(policy.env_id),
+        seeds,
+        lambda done, mean: progress("return", done, episodes, f"{mean:.0f}"),
+    )
+
+
+def _remarks(policy: Policy, returns: EpisodeRecords | None, seed: int) -> list[str]:
+    if returns is None:
+        return []
+    figures = f"{returns.mean_return:.1f} +- {returns.std_return:.1f}"
+    return [f"Return {figures} over {len(returns.returns)} episodes of {policy.env_id}, seed {seed}."]
+
+
+def _recorded(policy: Policy, seed: int) -> tuple[Float32Array, Float32Array]:
+    """Observations that the policy meets, spread over an episode, and its actions there."""
+    rng = np.random.default_rng([seed, EXPORT_STREAM])
+    visited = rollout.visited_states(policy, lambda: environments.make(policy.env_id), RECORDED * 10, rng)
+    observations = visited[:: len(visited) // RECORDED]
+    return observations, policy(observations)

@@ -1,0 +1,79 @@
+"""Compiles exported policies with the system's C compiler, once: what is compiled stays in a cache."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from compressrl import files
+from compressrl.errors import CompressrlError
+
+CACHE_VARIABLE = "COMPRESSRL_CACHE"
+FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
+COMPILERS = ("cc", "gcc", "clang")
+SECONDS = 300
+
+
+class CompilerError(CompressrlError):
+    """There is no C compiler, or it fails."""
+
+
+def shared_library(source: str) -> Path:
+    """The shared library of a C source, compiled for this machine.
+
+    Raises CompilerError with the compiler's own words where it fails, or with the remedy where there is none.
+    """
+    compiler = find()
+    content = "\0".join([source, *FLAGS, _target(compiler)])
+    path = cache_folder() / f"{hashlib.sha256(content.encode()).hexdigest()}.so"
+    if not path.exists():
+        files.make_folder(path.parent)
+        with files.atomic(path) as temporary:
+            _run([compiler, *FLAGS, "-x", "c", "-", "-o", str(temporary), "-lm"], source)
+    return path
+
+
+def find() -> str:
+    """$CC, or the first of cc, gcc and clang. Raises CompilerError where there is none."""
+    wanted = os.environ.get("CC")
+    for name in (wanted,) if wanted else COMPILERS:
+        found = shutil.which(name)
+        if found:
+            return found
+    where = (
+        f"the compiler of $CC, {wanted}, is not there"
+        if wanted
+        else f"no C compiler ({', '.join(COMPILERS)})"
+    )
+    raise CompilerError(f"{where[0].upper()}{where[1:]}. Install gcc or clang, or set CC.")
+
+
+def cache_folder() -> Path:
+    """$COMPRESSRL_CACHE, or compressrl in the user's cache folder, then `native`."""
+    own = os.environ.get(CACHE_VARIABLE)
+    if own:
+        return Path(own) / "native"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "compressrl" / "native"
+
+
+@functools.cache
+def _target(compiler: str) -> str:
+    """What the compiler compiles for, all its macros: in a shared home, machines differ."""
+    return _run([compiler, *FLAGS, "-x", "c", "-dM", "-E", "-"], "")
+
+
+def _run(command: list[str], source: str) -> str:
+    try:
+        result = subprocess.run(
+            command, input=source, capture_output=True, text=True, timeout=SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CompilerError(f"{command[0]} cannot be run: {error}") from error
+    if result.returncode != 0:
+        said = [line for line in result.stderr.splitlines() if "error" in line] or result.stderr.splitlines()
+        raise CompilerError(f"{command[0]} fails: {said[0] if said else f'exit code {result.returncode}'}")
+    return result.stdout

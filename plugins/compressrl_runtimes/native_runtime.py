@@ -1,0 +1,66 @@
+"""The exported C file of a policy as a runtime: compiled for this machine, called without a library."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+
+from compressrl import c_source
+from compressrl.errors import UsageError
+from compressrl.interfaces import Float32Array, PolicyFunction
+from compressrl.policy import Policy
+from compressrl_runtimes import c_compiler
+from compressrl_runtimes.shapes import wrong_shape
+
+
+@dataclass(frozen=True)
+class NativeRuntime:
+    """Executes float and integer policies as compiled C; at this size the library is the cost elsewhere."""
+
+    def load(self, policy: Policy) -> PolicyFunction:
+        """Return the compiled policy as a function of one observation; not for several threads at once.
+
+        Without a working C compiler, ONNX Runtime executes the policy, and a warning says so. Raises
+        UsageError for a policy that has no C form, and (from the function) for an observation of another
+        size.
+        """
+        try:
+            source = c_source.write(policy)
+        except UsageError as error:
+            raise UsageError(f"The native runtime cannot execute it. {error}") from error
+        try:
+            library = ctypes.CDLL(str(c_compiler.shared_library(source)))
+        except (c_compiler.CompilerError, OSError) as error:
+            logging.getLogger("compressrl").warning(
+                "warning: the native runtime executes this policy in ONNX Runtime instead: %s", error
+            )
+            return _by_onnx(policy)
+        return _function(library, policy)
+
+
+def _by_onnx(policy: Policy) -> PolicyFunction:
+    from compressrl_runtimes.onnx_runtime import OnnxRuntime
+
+    return OnnxRuntime().load(policy)
+
+
+def _function(library: ctypes.CDLL, policy: Policy) -> PolicyFunction:
+    call = library.policy_act
+    call.restype = None
+    row = np.zeros(policy.observation_size, np.float32)
+    result: Float32Array = np.zeros(policy.action_size, np.float32)
+    # Pointers made once: making them costs more than the policy itself.
+    source, target = ctypes.c_void_p(row.ctypes.data), ctypes.c_void_p(result.ctypes.data)
+    shape = row.shape
+
+    def act(observation: Float32Array) -> Float32Array:
+        if observation.shape != shape:
+            raise wrong_shape(observation, shape[0])
+        row[:] = observation
+        call(source, target)
+        return result.copy()
+
+    return act

@@ -1,0 +1,85 @@
+"""Export writes a file that runs on its own and says what it is."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import numpy as np
+import onnx
+import pytest
+
+from compressrl import microcontroller, onnx_graph
+from compressrl.errors import CompressrlError, UsageError
+from compressrl.export import export
+from compressrl.testing import tiny_policy
+from compressrl.testing.policies import states
+
+
+def test_c_with_return_and_self_test(tmp_path):
+    written = export(tiny_policy("integer"), tmp_path / "new" / "policy.c", episodes=3)
+    text = written.path.read_text()
+    assert f"Return {written.return_mean:.1f} +- {written.return_std:.1f} over 3 episodes" in text
+    assert written.size_bytes == len(text.encode())
+    program = tmp_path / "self_test"
+    subprocess.run(["cc", "-DPOLICY_SELF_TEST", str(written.path), "-o", str(program), "-lm"], check=True)
+    run = subprocess.run([str(program)], capture_output=True, text=True, check=True)
+    assert run.stdout == "0 of 32 actions differ\n"
+
+
+def test_onnx_with_metadata(tmp_path):
+    policy = tiny_policy("integer")
+    policy.save(tmp_path / "tiny.policy")
+    written = export(tmp_path / "tiny.policy", tmp_path / "policy.onnx", format="onnx", episodes=2)
+    model = onnx.load(written.path)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert metadata["environment"] == policy.env_id
+    assert metadata["made"] == policy.provenance[0]
+    assert "over 2 episodes" in metadata["remarks"]
+    observations = states(5)
+    found = onnx_graph.reference_function(written.path.read_bytes())(observations)
+    assert np.allclose(found, policy(observations), atol=1e-5)
+    assert written.cortex_m4 is None
+
+
+def test_the_same_seed_writes_the_same_file(tmp_path):
+    one, two, other = (
+        export(tiny_policy(), tmp_path / f"{i}.c", episodes=1, seed=s).path.read_text()
+        for i, s in enumerate([1, 1, 2])
+    )
+    assert one == two != other
+
+
+def test_no_episode_states_no_return(tmp_path):
+    written = export(tiny_policy(), tmp_path / "policy.c", episodes=0)
+    assert written.return_mean is None
+    assert "Return" not in written.path.read_text()
+    assert written.to_json()["return_mean"] is None
+
+
+def test_an_unknown_format_and_a_graph_as_c_are_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(UsageError, match=r"--format rust.*c, onnx"):
+        export(tiny_policy(), tmp_path / "policy.rs", format="rust")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="no C form"):
+        export(tiny_policy("graph"), tmp_path / "policy.c")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_cross_compiler_there_is_no_footprint(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert microcontroller.footprint("int x;") is None
+
+
+@pytest.mark.skipif(shutil.which(microcontroller.COMPILER) is None, reason="no arm-none-eabi-gcc")
+def test_flash_and_ram_on_a_cortex_m4(tmp_path):
+    small, large = (
+        export(tiny_policy("integer", hidden=(width,)), tmp_path / "p.c", episodes=0).cortex_m4
+        for width in (16, 160)
+    )
+    assert small is not None
+    assert large is not None
+    # An output of the hidden layer costs 4 + 16 weights (padded), a bias and a scale, and a float of RAM.
+    assert large.flash - small.flash == pytest.approx(144 * (4 + 16 + 4 + 4), rel=0.05)
+    assert large.ram - small.ram == pytest.approx(144 * 5, rel=0.2)
+    with pytest.raises(CompressrlError, match="error"):
+        microcontroller.footprint("int x")

@@ -1,0 +1,68 @@
+import logging
+
+import numpy as np
+import pytest
+
+from compressrl.errors import UsageError
+from compressrl.testing import RuntimeContract, tiny_policy
+from compressrl.testing.policies import states
+from compressrl_runtimes import c_compiler
+from compressrl_runtimes.native_runtime import NativeRuntime
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv(c_compiler.CACHE_VARIABLE, str(tmp_path / "cache"))
+
+
+class TestNativeRuntime(RuntimeContract):
+    plugin = NativeRuntime
+    forms = ("network", "integer")
+
+
+def compiled(tmp_path):
+    return sorted((tmp_path / "cache" / "native").glob("*.so"))
+
+
+def test_a_policy_is_compiled_once(tmp_path, monkeypatch):
+    NativeRuntime().load(tiny_policy())
+    (library,) = compiled(tmp_path)
+    made = library.stat().st_mtime_ns
+    NativeRuntime().load(tiny_policy())
+    assert compiled(tmp_path) == [library]
+    assert library.stat().st_mtime_ns == made
+    NativeRuntime().load(tiny_policy(seed=5))
+    assert len(compiled(tmp_path)) == 2
+
+
+def test_without_a_compiler_onnx_takes_over_and_it_is_said(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    with caplog.at_level(logging.WARNING, logger="compressrl"):
+        function = NativeRuntime().load(tiny_policy())
+    assert "in ONNX Runtime instead: No C compiler (cc, gcc, clang). Install gcc" in caplog.text
+    assert np.allclose(function(states(1)[0]), tiny_policy()(states(1)[0]), atol=1e-5)
+
+
+def test_a_compiler_that_fails_is_quoted(tmp_path, monkeypatch, caplog):
+    broken = tmp_path / "broken-cc"
+    broken.write_text("#!/bin/sh\necho 'policy.c:1: error: no such register' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CC", str(broken))
+    with caplog.at_level(logging.WARNING, logger="compressrl"):
+        function = NativeRuntime().load(tiny_policy())
+    assert "error: no such register" in caplog.text
+    assert function(states(1)[0]).shape == (2,)
+    assert compiled(tmp_path) == [], "nothing half-made stays in the cache"
+
+
+def test_a_missing_compiler_of_cc_is_named(monkeypatch):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    with pytest.raises(c_compiler.CompilerError, match=r"\$CC, no-such-compiler, is not there"):
+        c_compiler.find()
+
+
+@pytest.mark.parametrize("form", ["graph", "foreign"])
+def test_what_has_no_c_form_is_sent_to_onnx(form):
+    with pytest.raises(UsageError, match=r"The native runtime cannot.*no C form.*onnx"):
+        NativeRuntime().load(tiny_policy(form))
