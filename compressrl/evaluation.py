@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -17,52 +16,26 @@ from compressrl import (
     files,
     host,
     model_size,
-    options,
     pipeline,
     plugins,
     rollout,
     runs,
+    sources,
     statistics,
+    workloads,
 )
-from compressrl.errors import CompressrlError, PluginConflictError, UsageError, one_line
+from compressrl.errors import UsageError
 from compressrl.instrument import InstrumentedEnv
-from compressrl.interfaces import (
-    Float32Array,
-    PolicyFunction,
-    PreparingRuntime,
-    Profiler,
-    Runtime,
-    Workload,
-    WorkloadProfiler,
-)
+from compressrl.interfaces import Profiler, WorkloadProfiler
 from compressrl.policy import Policy
 from compressrl.progress import Progress, silent
-from compressrl.records import (
-    Energy,
-    EpisodeRecords,
-    EvaluationReport,
-    EvaluationRequest,
-    Latency,
-    Memory,
-    Reading,
-    Side,
-)
+from compressrl.records import EpisodeRecords, EvaluationReport, EvaluationRequest, Reading, Side
+from compressrl.workloads import Loaded, Measured
 
 REPORT = "report.json"
 BASELINE_POLICY = "baseline.policy"
 COMPRESSED_POLICY = "compressed.policy"
-PROFILED_STATES = 1000
 RANDOM_EPISODES = 5
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """A policy in a runtime: what is rolled out and profiled."""
-
-    label: str
-    policy: Policy
-    shipped: Policy
-    function: PolicyFunction
 
 
 def evaluate(
@@ -98,10 +71,12 @@ def evaluate(
     if episodes < 1:
         raise UsageError(f"--episodes {episodes}: at least one episode is needed.")
     stages = pipeline.parse(compressor)
-    engine: Runtime = plugins.create("runtime", runtime)
-    made = _profilers(profilers)
+    plugins.create("runtime", runtime)
+    made = workloads.create_profilers(profilers)
     folder = files.make_folder(Path(out)) if out is not None else None
-    baseline = _find_policy(algorithm, env_id, str(policy), train_steps, seed, progress)
+    baseline = sources.find_policy(algorithm, env_id, policy) or _train(
+        algorithm, env_id, train_steps, seed, progress
+    )
     request = EvaluationRequest(
         algorithm=algorithm or baseline.algorithm,
         env_id=env_id or baseline.env_id,
@@ -122,7 +97,10 @@ def evaluate(
     spent = {"environment_steps": float(lab.environment_steps_used), "seconds": time.monotonic() - started}
     if folder is not None:
         compressed.save(folder / COMPRESSED_POLICY)
-    loaded = [_load("baseline", baseline, engine), _load("compressed", compressed, engine)]
+    loaded = [
+        workloads.load("baseline", baseline, runtime),
+        workloads.load("compressed", compressed, runtime),
+    ]
     report = _measure(request, loaded, made, spent, progress)
     if folder is not None:
         files.write_json_atomic(folder / REPORT, report.to_json())
@@ -136,64 +114,14 @@ def episode_seeds(seed: int, episodes: int) -> list[int]:
     return [int(s) for s in np.random.default_rng([seed, 0xE9]).integers(2**31, size=episodes)]
 
 
-def _profilers(configured: Sequence[str]) -> dict[str, Profiler]:
-    """Every installed profiler by name; one that cannot be made is warned of and set aside.
-
-    Raises UnknownNameError and OptionError for one of `configured`, and PluginConflictError where two bring
-    a measurement of the same quantity: one report holds one.
-    """
-    made: dict[str, Profiler] = {}
-    for text in configured:
-        made[plugins.parse(text)[0]] = plugins.create("profiler", text)
-    measured: dict[str, plugins.Registered] = {}
-    for registered in plugins.registry().entries("profiler"):
-        name = registered.entry.name
-        try:
-            profiler = made.get(name) or plugins.create("profiler", name)
-        except CompressrlError as error:
-            logging.getLogger("compressrl").warning("warning: %s", error)
-            continue
-        made[name] = profiler
-        if not isinstance(profiler, WorkloadProfiler):
-            continue
-        other = measured.setdefault(profiler.quantity, registered)
-        if other is not registered:
-            raise PluginConflictError(
-                f"Two profilers measure {profiler.quantity}: {other.entry.name!r} of {other.owner} and "
-                f"{registered.entry.name!r} of {registered.owner}. Block one with {plugins.BLOCK_VARIABLE}."
-            )
-    return made
-
-
-def _find_policy(
-    algorithm: str, env_id: str, path: str, train_steps: int, seed: int, progress: Progress
-) -> Policy:
-    if path:
-        policy = Policy.load(path)
-        if algorithm:
-            plugins.registry().get("algorithm", plugins.parse(algorithm)[0])
-        return policy
-    if not algorithm:
-        raise UsageError("Say which policy: an algorithm (--algo sac) or a policy file (--policy PATH).")
+def _train(algorithm: str, env_id: str, steps: int, seed: int, progress: Progress) -> Policy:
     env_id = env_id or defaults.ENVIRONMENT
-    plugins.create("algorithm", algorithm)
-    name, chosen_options = plugins.parse(algorithm)
-    environments.make(env_id).close()
-    for source in plugins.registry().entries("policies"):
-        found = None if chosen_options else plugins.create("policies", source.entry.name).find(name, env_id)
-        if found is not None:
-            return Policy.load(found)
-    return runs.train(algorithm, env_id, steps=train_steps, seed=seed, progress=progress).policy
-
-
-def _load(label: str, policy: Policy, runtime: Runtime) -> _Loaded:
-    shipped = runtime.prepare(policy) if isinstance(runtime, PreparingRuntime) else policy
-    return _Loaded(label, policy, shipped, runtime.load(shipped))
+    return runs.train(algorithm, env_id, steps=steps, seed=seed, progress=progress).policy
 
 
 def _measure(
     request: EvaluationRequest,
-    loaded: Sequence[_Loaded],
+    loaded: Sequence[Loaded],
     profilers: dict[str, Profiler],
     spent: dict[str, float],
     progress: Progress,
@@ -202,17 +130,11 @@ def _measure(
     rollouts = [_roll_out(request, side, seeds, profilers, progress) for side in loaded]
     base, comp = (episodes for episodes, _, _ in rollouts)
     random_return = _random_return(request.env_id, seeds[:RANDOM_EPISODES])
-    sections, failed = _profile(request, loaded, profilers, progress)
+    states = workloads.record_states(loaded[0].function, request.env_id, request.seed)
+    measured = workloads.measure([side.workload(states) for side in loaded], profilers, progress)
     sides = [
-        _side(
-            request,
-            side,
-            episodes,
-            readings,
-            {quantity: records[i] for quantity, records in sections.items()},
-            failed,
-        )
-        for i, (side, (episodes, readings, _)) in enumerate(zip(loaded, rollouts, strict=True))
+        _side(request, side, episodes, readings, figures)
+        for side, (episodes, readings, _), figures in zip(loaded, rollouts, measured, strict=True)
     ]
     return EvaluationReport(
         request=request,
@@ -229,7 +151,7 @@ def _measure(
 
 def _roll_out(
     request: EvaluationRequest,
-    side: _Loaded,
+    side: Loaded,
     seeds: Sequence[int],
     profilers: dict[str, Profiler],
     progress: Progress,
@@ -263,76 +185,22 @@ def _reading(name: str, profiler: Profiler, before: float | None) -> Reading:
     return Reading(name, profiler.quantity, profiler.unit, value, "" if available else reason)
 
 
-def _profile(
-    request: EvaluationRequest, loaded: Sequence[_Loaded], profilers: dict[str, Profiler], progress: Progress
-) -> tuple[dict[str, list[Any]], dict[str, str]]:
-    """By quantity: records of every profiler with a measurement of its own, one a side; why others failed."""
-    runtime_name, _ = plugins.parse(request.runtime)
-    registered = plugins.registry().get("runtime", runtime_name)
-    engine = plugins.create("runtime", request.runtime)
-    states = _recorded_states(request, loaded[0])
-    workloads = [
-        Workload(
-            label=side.label,
-            policy=side.shipped,
-            runtime_name=runtime_name,
-            runtime_target=registered.entry.target,
-            runtime_options=options.as_dict(engine),
-            function=side.function,
-            observations=states,
-        )
-        for side in loaded
-    ]
-    able = {name: p for name, p in profilers.items() if isinstance(p, WorkloadProfiler)}
-    sections: dict[str, list[Any]] = {}
-    failed: dict[str, str] = {}
-    for number, (name, profiler) in enumerate(able.items()):
-        progress("profiling", number, len(able), name)
-        try:
-            sections[profiler.quantity] = _measured(profiler, workloads)
-        except (Exception, SystemExit) as error:  # both policies and their returns are worth more
-            failed[profiler.quantity] = f"the profiler {name!r} failed: {one_line(error)}"
-            logging.getLogger("compressrl").warning("warning: %s", failed[profiler.quantity])
-    progress("profiling", len(able), len(able))
-    return sections, failed
-
-
-def _measured(profiler: WorkloadProfiler, workloads: Sequence[Workload]) -> list[Any]:
-    records = list(profiler.measure(workloads))
-    if len(records) != len(workloads):
-        raise ValueError(f"{len(records)} records for {len(workloads)} workloads")
-    return records
-
-
-def _recorded_states(request: EvaluationRequest, side: _Loaded) -> Float32Array:
-    return rollout.visited_states(
-        side.function,
-        lambda: environments.make(request.env_id),
-        PROFILED_STATES,
-        np.random.default_rng(request.seed),
-    )
-
-
 def _side(
     request: EvaluationRequest,
-    side: _Loaded,
+    side: Loaded,
     episodes: EpisodeRecords,
     readings: tuple[Reading, ...],
-    sections: Mapping[str, Any],
-    failed: Mapping[str, str],
+    measured: Measured,
 ) -> Side:
-    def absent(quantity: str) -> str:
-        return failed.get(quantity, "no profiler for this quantity is installed")
-
     return Side(
         policy_provenance=side.policy.provenance,
         runtime=request.runtime,
         episodes=episodes,
         iqm_return=statistics.iqm(episodes.returns),
         model=model_size.measure(side.policy),
-        latency=sections.get("latency", Latency(reason=absent("latency"))),
-        energy=sections.get("energy", Energy(None, None, "unavailable", "", reason=absent("energy"))),
-        memory=sections.get("memory", Memory(None, None, None, None, reason=absent("memory"))),
+        latency=measured.latency,
+        energy=measured.energy,
+        memory=measured.memory,
         readings=readings,
     )
 

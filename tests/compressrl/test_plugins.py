@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 
 import compressrl
-from compressrl import evaluation, plugins
+from compressrl import plugins, workloads
 from compressrl.errors import CompressrlError, OptionError, PluginConflictError, UnknownNameError, UsageError
 from compressrl.plugins import BLOCK_VARIABLE, GROUP, Registry
 from compressrl.records import EvaluationReport
@@ -364,7 +364,7 @@ def profiler(module: str, name: str, target: str) -> dict[str, str]:
 def test_a_profiler_that_cannot_be_made_does_not_stop_evaluations(install, caplog):
     install("lost", {"lost": "lost"}, profiler("lost", "lost", "Missing"))
     install("counting", {"counting": "counting"}, profiler("counting", "mine", "Counting"))
-    made = evaluation._profilers(())
+    made = workloads.create_profilers(())
     assert "mine" in made
     assert "lost" not in made
     assert "The profiler 'lost' of lost 1.0 (plugin 'lost') cannot be loaded" in caplog.text
@@ -374,7 +374,7 @@ def test_two_measurements_of_one_quantity_are_refused_naming_both(install):
     install("joules", {"joules": "joules"}, profiler("joules", "joules", "Measuring"), version="0.2")
     install("watts", {"watts": "watts"}, profiler("watts", "watts", "Measuring"), version="0.3")
     with pytest.raises(PluginConflictError) as error:
-        evaluation._profilers(())
+        workloads.create_profilers(())
     assert "measure energy: " in str(error.value)
     assert "'joules' of joules 0.2" in str(error.value)
 
