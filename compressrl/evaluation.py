@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from compressrl import (
+    control_step,
     defaults,
     environments,
     files,
@@ -29,7 +30,7 @@ from compressrl.instrument import InstrumentedEnv
 from compressrl.interfaces import Profiler, WorkloadProfiler
 from compressrl.policy import Policy
 from compressrl.progress import Progress, silent
-from compressrl.records import EpisodeRecords, EvaluationReport, EvaluationRequest, Reading, Side
+from compressrl.records import ControlStep, EpisodeRecords, EvaluationReport, EvaluationRequest, Reading, Side
 from compressrl.workloads import Loaded, Measured
 
 REPORT = "report.json"
@@ -130,11 +131,14 @@ def _measure(
     rollouts = [_roll_out(request, side, seeds, profilers, progress) for side in loaded]
     base, comp = (episodes for episodes, _, _ in rollouts)
     random_return = _random_return(request.env_id, seeds[:RANDOM_EPISODES])
+    steps = _control_steps(request, loaded, profilers)
     states = workloads.record_states(loaded[0].function, request.env_id, request.seed)
     measured = workloads.measure([side.workload(states) for side in loaded], profilers, progress)
     sides = [
-        _side(request, side, episodes, readings, figures)
-        for side, (episodes, readings, _), figures in zip(loaded, rollouts, measured, strict=True)
+        _side(request, side, episodes, readings, figures, step)
+        for side, (episodes, readings, _), figures, step in zip(
+            loaded, rollouts, measured, steps, strict=True
+        )
     ]
     return EvaluationReport(
         request=request,
@@ -185,12 +189,23 @@ def _reading(name: str, profiler: Profiler, before: float | None) -> Reading:
     return Reading(name, profiler.quantity, profiler.unit, value, "" if available else reason)
 
 
+def _control_steps(
+    request: EvaluationRequest, loaded: Sequence[Loaded], profilers: dict[str, Profiler]
+) -> list[ControlStep]:
+    def instrumented() -> control_step.Env:
+        env = environments.make(request.env_id)
+        return InstrumentedEnv(env, list(profilers.values()), level=request.instrumentation)
+
+    return control_step.measure([(side.function, instrumented()) for side in loaded], request.seed)
+
+
 def _side(
     request: EvaluationRequest,
     side: Loaded,
     episodes: EpisodeRecords,
     readings: tuple[Reading, ...],
     measured: Measured,
+    step: ControlStep,
 ) -> Side:
     return Side(
         policy_provenance=side.policy.provenance,
@@ -202,6 +217,7 @@ def _side(
         energy=measured.energy,
         memory=measured.memory,
         readings=readings,
+        control_step=step,
     )
 
 

@@ -142,6 +142,28 @@ class Retention:
 
 
 @dataclass(frozen=True)
+class ControlStep:
+    """Where the time of a control step goes, microseconds; None where it was not measured.
+
+    policy_us:          from step to step: the policy in its runtime and the loop that calls it; median
+    environment_us:     the environment's step; median
+    instrumentation_us: what reading the counters adds, `InstrumentedEnv.overhead_ns_per_step`
+    steps:              how many were taken
+    """
+
+    policy_us: float | None = None
+    environment_us: float | None = None
+    instrumentation_us: float | None = None
+    steps: int = 0
+
+    @property
+    def total_us(self) -> float | None:
+        if self.policy_us is None or self.environment_us is None or self.instrumentation_us is None:
+            return None
+        return self.policy_us + self.environment_us + self.instrumentation_us
+
+
+@dataclass(frozen=True)
 class Reading:
     """What a third-party profiler counted during one side's episodes: a difference, or a last level."""
 
@@ -165,6 +187,7 @@ class Side:
     energy: Energy
     memory: Memory
     readings: tuple[Reading, ...] = ()
+    control_step: ControlStep = ControlStep()
 
     def to_json(self) -> dict[str, Any]:
         episodes, latency = self.episodes, self.latency
@@ -188,6 +211,7 @@ class Side:
             },
             "energy": asdict(self.energy),
             "memory_bytes": asdict(self.memory),
+            "control_step": asdict(self.control_step),
             "runtime": self.runtime,
             "provenance": list(self.policy_provenance),
             "readings": [asdict(r) for r in self.readings],

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from compressrl.cli import terminal
-from compressrl.records import Energy, EvaluationReport, Side
+from compressrl.records import ControlStep, Energy, EvaluationReport, Side
 
 
 def show(report: EvaluationReport, folder: Path, console: Console | None = None) -> None:
@@ -102,6 +102,12 @@ def _table(report: EvaluationReport) -> Table:
         _latency(comp),
         _change(base.latency.p50_us, comp.latency.p50_us),
     )
+    table.add_row(
+        "control step: policy\n  environment\n  instrumentation",
+        _control_step(base.control_step),
+        _control_step(comp.control_step),
+        _change(base.control_step.total_us, comp.control_step.total_us),
+    )
     before, after = base.energy.cpu_seconds_per_decision, comp.energy.cpu_seconds_per_decision
     table.add_row("CPU time a decision", _micro(before, "s"), _micro(after, "s"), _change(before, after))
     before, after = base.energy.joules_per_decision, comp.energy.joules_per_decision
@@ -117,6 +123,14 @@ def _return(side: Side) -> str:
 def _latency(side: Side) -> str:
     p50, p99 = side.latency.p50_us, side.latency.p99_us
     return "n/a" if p50 is None or p99 is None else f"{p50:.1f} / {p99:.1f} µs"
+
+
+def _control_step(step: ControlStep) -> str:
+    total = step.total_us
+    parts = (step.policy_us, step.environment_us, step.instrumentation_us)
+    return "\n".join(
+        "n/a" if part is None or not total else f"{part:.1f} µs, {part / total:.0%}" for part in parts
+    )
 
 
 def _energy(energy: Energy) -> str:

@@ -22,7 +22,7 @@ from compressrl.options import Option
 from compressrl.records import Memory
 from compressrl_profilers import memory_child
 from compressrl_profilers.counter_file import SIZE, CounterFile, pread
-from compressrl_profilers.interleaving import interleaved
+from compressrl.interleaving import interleaved
 
 STATM = "/proc/self/statm"
 ROLLUP = Path("/proc/self/smaps_rollup")

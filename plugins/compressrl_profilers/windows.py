@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compressrl.interfaces import Workload
-from compressrl_profilers.interleaving import interleaved
+from compressrl.interleaving import interleaved
 from compressrl_profilers.meters import Meter, MeterError
 
 CHUNK_SECONDS = 0.002  # between two readings of the meters: RAPL moves about once a millisecond

@@ -17,7 +17,17 @@ from compressrl.policy import Policy
 from compressrl.records import EvaluationReport
 from compressrl.testing import TINY, tiny_policy
 
-SIDE_KEYS = {"return", "model", "latency_us", "energy", "memory_bytes", "runtime", "provenance", "readings"}
+SIDE_KEYS = {
+    "return",
+    "model",
+    "latency_us",
+    "energy",
+    "memory_bytes",
+    "runtime",
+    "provenance",
+    "readings",
+    "control_step",
+}
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +88,7 @@ def test_every_metric_is_real(report: EvaluationReport) -> None:
         assert side.energy.kind != "unavailable"
         assert side.energy.cpu_seconds_per_decision is not None
         assert (side.memory.library or 0) > 1 << 20
+        assert (side.control_step.total_us or 0) > (side.control_step.policy_us or 0) > 0
 
 
 def test_same_seed_same_returns(report: EvaluationReport, folder: Path) -> None:

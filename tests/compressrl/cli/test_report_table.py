@@ -12,6 +12,7 @@ from rich.console import Console
 from compressrl import statistics
 from compressrl.cli import report_table
 from compressrl.records import (
+    ControlStep,
     Energy,
     EpisodeRecords,
     EvaluationReport,
@@ -34,6 +35,7 @@ def side(returns: tuple[float, ...], size: int, p50_us: float | None) -> Side:
         latency=Latency(p50_us, p50_us, p50_us, 10) if p50_us else Latency(reason="no clock"),
         energy=Energy(5e-5, (1e-5, 2e-4), "estimated", "CPU time", "no meter here", 1.2e-5),
         memory=Memory(20 << 20, 2048, None, 64 << 20),
+        control_step=ControlStep(2.0 * p50_us, 60.0, 20.0, 1000) if p50_us else ControlStep(),
     )
 
 
@@ -95,3 +97,20 @@ def test_table_shows_the_four_metrics_and_says_what_is_not_measured() -> None:
     assert "n/a" in text
     assert "Retention: 100.0% of the return, 95 % interval 100.0% to 100.0%" in text
     assert "runs/x" in text
+
+
+def test_a_control_step_is_shown_by_its_parts_with_their_shares() -> None:
+    stream = io.StringIO()
+    report_table.show(report(STEADY, STEADY), Path("runs/x"), Console(file=stream, width=120))
+    words = [
+        "control step: policy",
+        "20.0 µs, 20%",
+        "10.0 µs, 11%",
+        "environment",
+        "60.0 µs, 60%",
+        "20.0 µs, 20%",
+    ]
+    position = 0
+    for word in words:
+        position = stream.getvalue().index(word, position)
+    assert "x 0.90" in stream.getvalue()

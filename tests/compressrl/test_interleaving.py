@@ -3,7 +3,7 @@ from itertools import islice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compressrl_profilers.interleaving import interleaved
+from compressrl.interleaving import interleaved
 
 
 def test_two_sides_run_abba():
