@@ -6,6 +6,7 @@ a pruning by mask doubles a state dict.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -30,13 +31,33 @@ _PRODUCTS = {
 _BIAS_OPERANDS = {"Gemm": 2, "Conv": 2, "QLinearConv": 8}
 
 
+_POINTER_BYTES = 4  # of a compressed sparse row
+_COLUMN_BYTES = 2
+
+
 @dataclass(frozen=True)
 class _Matrix:
-    """A weight matrix (or convolution kernel): entries, how many are not zero, width of one in bits."""
+    """A weight matrix (or convolution kernel): its shape, entries that are not zero, width of one in bits."""
 
-    entries: int
+    shape: tuple[int, ...]
     nonzero: int
     bits: int
+
+    @property
+    def entries(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def dense_bytes(self) -> int:
+        return _packed_bytes(self.entries, self.bits)
+
+    @property
+    def sparse_bytes(self) -> int:
+        """The smallest of: a bitmap and the non-zero entries; compressed rows (or columns); dense."""
+        values = _packed_bytes(self.nonzero, self.bits)
+        bitmap = _packed_bytes(self.entries, 1) + values
+        compressed = _POINTER_BYTES * (min(self.shape) + 1) + _COLUMN_BYTES * self.nonzero + values
+        return min(bitmap, compressed, self.dense_bytes)
 
 
 def measure(policy: Policy) -> ModelSize:
@@ -54,6 +75,7 @@ def measure(policy: Policy) -> ModelSize:
     return ModelSize(
         parameters=entries + biases,
         size_bytes=size,
+        sparse_bytes=size + sum(m.sparse_bytes - m.dense_bytes for m in matrices),
         serialized_bytes=len(graph),
         bits=max((m.bits for m in matrices), default=0),
         nonzero_fraction=sum(m.nonzero for m in matrices) / entries if entries else 1.0,
@@ -65,7 +87,7 @@ Measured = tuple[list[_Matrix], int, int]  # matrices, elements of biases, bytes
 
 def _float(row: tuple[layers.Layer, ...]) -> Measured:
     linears = [layer for layer in row if isinstance(layer, layers.Linear)]
-    matrices = [_Matrix(w.size, int(np.count_nonzero(w)), 32) for w in (linear.weight for linear in linears)]
+    matrices = [_Matrix(w.shape, int(np.count_nonzero(w)), 32) for w in (linear.weight for linear in linears)]
     return matrices, sum(linear.bias.size for linear in linears), _arrays_bytes(row)
 
 
@@ -78,7 +100,7 @@ def _arrays_bytes(row: Iterable[layers.Layer]) -> int:
 def _integer(row: Iterable[IntegerLayer]) -> Measured:
     matrices, biases, size = [], 0, 0
     for layer in row:
-        matrices.append(_Matrix(layer.w8.size, int(np.count_nonzero(layer.w8)), layer.bits))
+        matrices.append(_Matrix(layer.w8.shape, int(np.count_nonzero(layer.w8)), layer.bits))
         biases += layer.b32.size
         # float32 x_scale and uint8 x_zero of the layer's input: 5 bytes.
         size += _packed_bytes(layer.w8.size, layer.bits) + layer.w_scale.nbytes + layer.b32.nbytes + 5
@@ -129,7 +151,7 @@ class _Graph:
         zero = numpy_helper.to_array(self.constants[zero_name]) if zero_name in self.constants else 0
         # One zero point a row or column: symmetric ones are all alike, and so are ONNX Runtime's.
         nonzero = int(np.count_nonzero(values != np.ravel(zero)[0]))
-        return [_Matrix(values.size, nonzero, _bits(tensor))]
+        return [_Matrix(values.shape, nonzero, _bits(tensor))]
 
     def _bias_elements(self, node: Any) -> int:
         """Elements of the constant vector that this node adds to a matrix product, 0 where it adds none."""

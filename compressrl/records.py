@@ -46,6 +46,9 @@ class ModelSize:
 
     parameters:       weights and biases, counted
     size_bytes:       their packed size, with scales (int8 = 1 byte, 4 bit = half a byte a weight)
+    sparse_bytes:     the same with each matrix in its smallest encoding: a bitmap of the non-zero entries and
+                      these; compressed rows or columns with 32-bit pointers and 16-bit indices; or dense.
+                      Equal to size_bytes where dense is smallest. No runtime here computes on it
     serialized_bytes: length of the ONNX file
     bits:             width of the weight matrices (the widest, where they differ)
     nonzero_fraction: share of weight-matrix entries that are not zero
@@ -53,6 +56,7 @@ class ModelSize:
 
     parameters: int
     size_bytes: int
+    sparse_bytes: int
     serialized_bytes: int
     bits: int
     nonzero_fraction: float

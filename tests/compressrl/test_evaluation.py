@@ -53,7 +53,7 @@ def test_json_has_the_stable_form(report: EvaluationReport, folder: Path) -> Non
         assert side.keys() == SIDE_KEYS
         returns = {"mean", "std", "iqm", "per_episode", "episode_seeds", "episode_lengths"}
         assert returns <= side["return"].keys()
-        sizes = {"parameters", "size_bytes", "serialized_bytes", "bits", "nonzero_fraction"}
+        sizes = {"parameters", "size_bytes", "sparse_bytes", "serialized_bytes", "bits", "nonzero_fraction"}
         assert sizes == side["model"].keys()
         assert {"p50", "p99", "mean", "runs"} <= side["latency_us"].keys()
         energy = {"joules_per_decision", "ci95", "kind", "source", "reason", "cpu_seconds_per_decision"}

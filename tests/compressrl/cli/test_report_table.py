@@ -31,7 +31,7 @@ def side(returns: tuple[float, ...], size: int, p50_us: float | None) -> Side:
         runtime="onnx",
         episodes=EpisodeRecords(tuple(range(count)), returns, (1000,) * count, (0.1,) * count),
         iqm_return=statistics.iqm(returns),
-        model=ModelSize(100, size, size, 8, 1.0),
+        model=ModelSize(100, size, size, size, 8, 1.0),
         latency=Latency(p50_us, p50_us, p50_us, 10) if p50_us else Latency(reason="no clock"),
         energy=Energy(5e-5, (1e-5, 2e-4), "estimated", "CPU time", "no meter here", 1.2e-5),
         memory=Memory(20 << 20, 2048, None, 64 << 20),
