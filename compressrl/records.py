@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from statistics import fmean, pstdev
 from typing import Any, Literal
 
+from compressrl.step_costs import EpisodeCost
+
 EnergyKind = Literal["measured", "attributed", "estimated", "simulated", "unavailable"]
 SCHEMA = 1
 
@@ -23,12 +25,16 @@ class EpisodeRecords:
     returns:        undiscounted sum of rewards
     lengths:        environment steps
     action_changes: mean absolute action change per step, in the environment's action units (smoothness)
+    costs:          what each episode cost, where it ran in an instrumented environment, else ()
     """
 
     seeds: tuple[int, ...]
     returns: tuple[float, ...]
     lengths: tuple[int, ...]
     action_changes: tuple[float, ...]
+    costs: tuple[EpisodeCost, ...] = field(
+        default=(), compare=False
+    )  # the same episodes cost no two times alike
 
     @property
     def mean_return(self) -> float:

@@ -72,6 +72,12 @@ def test_both_sides_run_the_same_episodes(report: EvaluationReport) -> None:
     assert report.retention.pairs == 4
 
 
+def test_every_episode_comes_with_its_cost(report: EvaluationReport) -> None:
+    for side in (report.baseline, report.compressed):
+        assert tuple(cost.steps for cost in side.episodes.costs) == side.episodes.lengths
+        assert all(cost.finished and cost.environment_seconds > 0 for cost in side.episodes.costs)
+
+
 def test_what_was_measured_is_what_is_written(report: EvaluationReport, folder: Path) -> None:
     compressed = Policy.load(folder / "out" / "compressed.policy")
     assert compressed.provenance == report.compressed.policy_provenance
