@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -178,7 +177,7 @@ def _roll_out(
         for name, profiler in profilers.items()
         if not isinstance(profiler, WorkloadProfiler)
     )
-    return replace(records, costs=tuple(env.episodes)), readings, env.overhead_ns_per_step
+    return records, readings, env.overhead_ns_per_step
 
 
 def _reading(name: str, profiler: Profiler, before: float | None) -> Reading:

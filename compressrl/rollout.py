@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 
 from compressrl.environments import Env
+from compressrl.instrument import InstrumentedEnv
 from compressrl.interfaces import Float32Array, PolicyFunction
 from compressrl.records import EpisodeRecords
+from compressrl.step_costs import EpisodeCost
 
 MakeEnv = Callable[[], Env]
 
 
 def _nobody(done: int, mean_return: float) -> None:
     pass
+
+
+class Episode(NamedTuple):
+    """A finished episode; the fields are those of `EpisodeRecords`."""
+
+    total: float
+    length: int
+    action_change: float
+    cost: EpisodeCost | None = None
 
 
 def run_episodes(
@@ -30,34 +42,41 @@ def run_episodes(
     `on_episode` hears how many episodes are finished and their mean return so far.
     """
     env = make_env()
-    returns, lengths, changes = [], [], []
+    episodes: list[Episode] = []
     try:
         for seed in seeds:
-            episode_return, length, change = _run_episode(act, env, seed)
-            returns.append(episode_return)
-            lengths.append(length)
-            changes.append(change)
-            on_episode(len(returns), fmean(returns))
+            episodes.append(run_episode(act, env, seed))
+            on_episode(len(episodes), fmean(episode.total for episode in episodes))
     finally:
         env.close()
-    return EpisodeRecords(tuple(seeds), tuple(returns), tuple(lengths), tuple(changes))
+    return collect(seeds, episodes)
 
 
-def _run_episode(act: PolicyFunction, env: Env, seed: int) -> tuple[float, int, float]:
-    """Return, length, and mean absolute action change per step (environment units)."""
+def run_episode(act: PolicyFunction, env: Env, seed: int) -> Episode:
+    """Run the episode of this seed; its cost is known where the environment is an `InstrumentedEnv`."""
     observation, _ = env.reset(seed=seed)
-    total, length, change = 0.0, 0, 0.0
-    previous: Float32Array | None = None
-    while True:
+    step, total, done = env.step, 0.0, False
+    actions: list[Float32Array] = []
+    while not done:
         action = act(observation)
-        if previous is not None:
-            change += float(np.abs(action - previous).mean())
-        previous = np.array(action)  # a runtime may write its next action into the same array
-        observation, reward, terminated, truncated, _ = env.step(action)
+        actions.append(action.copy())  # a runtime may write its next action into the same array
+        observation, reward, terminated, truncated, _ = step(action)
         total += float(reward)
-        length += 1
-        if terminated or truncated:
-            return total, length, change / max(length - 1, 1)
+        done = terminated or truncated
+    changes = np.abs(np.diff(np.stack(actions), axis=0))
+    cost = env.episodes[-1] if isinstance(env, InstrumentedEnv) else None
+    return Episode(total, len(actions), float(changes.mean()) if len(changes) else 0.0, cost)
+
+
+def collect(seeds: Sequence[int], episodes: Sequence[Episode]) -> EpisodeRecords:
+    """The records of these episodes, in the order of their seeds."""
+    return EpisodeRecords(
+        seeds=tuple(seeds),
+        returns=tuple(episode.total for episode in episodes),
+        lengths=tuple(episode.length for episode in episodes),
+        action_changes=tuple(episode.action_change for episode in episodes),
+        costs=tuple(episode.cost for episode in episodes if episode.cost is not None),
+    )
 
 
 def visited_states(

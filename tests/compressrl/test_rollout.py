@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from compressrl import environments, rollout
+from compressrl.instrument import InstrumentedEnv
 from compressrl.testing import TINY, tiny_policy
 
 
@@ -116,3 +117,15 @@ def test_a_policy_is_a_function_to_roll_out():
     records = rollout.run_episodes(tiny_policy(), lambda: environments.make(TINY), [0, 1])
     assert all(1 <= length <= 25 for length in records.lengths)
     assert all(0 < r <= 25 for r in records.returns)
+
+
+def test_an_instrumented_environment_says_what_each_episode_cost():
+    def instrumented():
+        return InstrumentedEnv(Scripted(), level="full")
+
+    records = rollout.run_episodes(lambda _: np.zeros(2, np.float32), instrumented, [3, 1])
+    assert [cost.steps for cost in records.costs] == [3, 1]
+    assert all(cost.finished and cost.cpu_seconds > 0 for cost in records.costs)
+    plain = rollout.run_episodes(lambda _: np.zeros(2, np.float32), Scripted, [3, 1])
+    assert plain.costs == ()
+    assert plain == records
