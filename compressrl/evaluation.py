@@ -14,6 +14,7 @@ from compressrl import (
     control_step,
     defaults,
     environments,
+    episodes_table,
     files,
     host,
     model_size,
@@ -53,6 +54,7 @@ def evaluate(
     profilers: Sequence[str] = (),
     train_steps: int = defaults.TRAINING_STEPS,
     out: str | Path | None = None,
+    episodes_file: str | Path | None = None,
     progress: Progress = silent,
 ) -> EvaluationReport:
     """Compress a trained policy and measure both versions side by side.
@@ -67,10 +69,13 @@ def evaluate(
     margin:      share of the return that may be lost, for the non-inferiority verdict
     profilers:   options of installed profilers, e.g. ["energy:watts_per_core=6"]; all of them measure
     out:         folder for report.json and both policies; None writes nothing
+    episodes_file: a .parquet or .csv file for the episodes of both sides (`compressrl.episodes_table`)
     Raises the errors of `compressrl.errors`; everything is checked before anything long starts.
     """
     if episodes < 1:
         raise UsageError(f"--episodes {episodes}: at least one episode is needed.")
+    if episodes_file is not None:
+        episodes_table.check(Path(episodes_file))
     stages = pipeline.parse(compressor)
     plugins.create("runtime", runtime)
     made = workloads.create_profilers(profilers)
@@ -105,6 +110,8 @@ def evaluate(
     report = _measure(request, loaded, made, spent, progress)
     if folder is not None:
         files.write_json_atomic(folder / REPORT, report.to_json())
+    if episodes_file is not None:
+        episodes_table.write(Path(episodes_file), report)
     for warning in plugins.registry().evaluation_finished(report):
         logging.getLogger("compressrl").warning("warning: %s", warning)
     return report

@@ -44,7 +44,7 @@ def write_json_atomic(path: Path, value: Any) -> None:
     write_text_atomic(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
-def make_folder(path: Path) -> Path:
+def make_folder(path: Path, option: str = "--out") -> Path:
     """Create a folder that can be written, or say why not (UsageError)."""
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -53,6 +53,6 @@ def make_folder(path: Path) -> Path:
         probe.unlink()
     except OSError as error:
         raise UsageError(
-            f"The folder {path} cannot be written: {error.strerror or error}. Choose another --out."
+            f"The folder {path} cannot be written: {error.strerror or error}. Choose another {option}."
         ) from error
     return path

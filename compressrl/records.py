@@ -32,9 +32,8 @@ class EpisodeRecords:
     returns: tuple[float, ...]
     lengths: tuple[int, ...]
     action_changes: tuple[float, ...]
-    costs: tuple[EpisodeCost, ...] = field(
-        default=(), compare=False
-    )  # the same episodes cost no two times alike
+    # Not compared: the same episodes cost no two times alike.
+    costs: tuple[EpisodeCost, ...] = field(default=(), compare=False)
 
     @property
     def mean_return(self) -> float:

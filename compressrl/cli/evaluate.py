@@ -38,6 +38,9 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Folder for report and policies; default: under runs/.")
     ] = None,
+    episodes_file: Annotated[
+        Path | None, typer.Option(help="Write the episodes of both sides: FILE.parquet or FILE.csv.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The report as one JSON object on stdout.")] = False,
 ) -> None:
     """Compress a trained policy and measure both versions side by side."""
@@ -50,7 +53,7 @@ def evaluate(
             report = evaluation.evaluate(
                 algo, compressor, env, policy=policy or "", runtime=runtime, episodes=episodes, seed=seed,
                 margin=margin, profilers=profiler or (), train_steps=train_steps, out=folder,
-                progress=progress,
+                episodes_file=episodes_file, progress=progress,
             )  # fmt: skip
     except KeyboardInterrupt:
         terminal.say(f"What is finished so far is in {folder}.")
