@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,8 +40,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def report(folder: Path) -> EvaluationReport:
     tiny_policy().save(folder / "tiny.policy")
     return compressrl.evaluate(
-        compressor="ptdq", policy=folder / "tiny.policy", episodes=4, seed=3, out=folder / "out"
-    )
+        compressor="ptdq", policy=folder / "tiny.policy", episodes=4, seed=3, out=folder / "out",
+        episodes_file=folder / "tables" / "episodes.csv",
+    )  # fmt: skip
 
 
 def test_json_has_the_stable_form(report: EvaluationReport, folder: Path) -> None:
@@ -76,6 +78,20 @@ def test_every_episode_comes_with_its_cost(report: EvaluationReport) -> None:
     for side in (report.baseline, report.compressed):
         assert tuple(cost.steps for cost in side.episodes.costs) == side.episodes.lengths
         assert all(cost.finished and cost.environment_seconds > 0 for cost in side.episodes.costs)
+
+
+def test_the_episodes_are_in_the_file_that_was_asked_for(report: EvaluationReport, folder: Path) -> None:
+    with (folder / "tables" / "episodes.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for label, side in (("baseline", report.baseline), ("compressed", report.compressed)):
+        mine = [row for row in rows if row["side"] == label]
+        assert [float(row["return"]) for row in mine] == list(side.episodes.returns)
+        assert all(float(row["policy_seconds"]) > 0 for row in mine)
+
+
+def test_an_episodes_file_of_another_kind_is_refused_before_anything_is_done(folder: Path) -> None:
+    with pytest.raises(UsageError, match="suffix"):
+        compressrl.evaluate(compressor="ptdq", policy="missing.policy", episodes_file=folder / "runs.xlsx")
 
 
 def test_what_was_measured_is_what_is_written(report: EvaluationReport, folder: Path) -> None:
