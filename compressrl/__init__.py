@@ -13,7 +13,7 @@ from compressrl.hookspecs import PluginEntry, hookimpl
 
 if TYPE_CHECKING:
     from compressrl.evaluation import evaluate
-    from compressrl.interfaces import Algorithm, Compressor, PolicySource, Profiler, Runtime
+    from compressrl.interfaces import Algorithm, Compressor, Finding, PolicySource, Profiler, Runtime
     from compressrl.lab import Lab
     from compressrl.options import Option
     from compressrl.pipeline import compress
@@ -25,6 +25,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Algorithm": "interfaces",
     "Compressor": "interfaces",
+    "Finding": "interfaces",
     "Lab": "lab",
     "Option": "options",
     "Policy": "policy",
@@ -39,6 +40,7 @@ _HOMES = {
 __all__ = [
     "Algorithm",
     "Compressor",
+    "Finding",
     "Lab",
     "Option",
     "PluginEntry",

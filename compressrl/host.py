@@ -21,6 +21,17 @@ def describe() -> dict[str, Any]:
     }
 
 
+def busy_seconds() -> float | None:
+    """CPU time that the machine has spent on anything, all cores; None where /proc/stat is missing."""
+    try:
+        fields = Path("/proc/stat").read_text().split(maxsplit=8)
+    except OSError:
+        return None
+    # cpu user nice system idle iowait irq softirq: all but idle and iowait
+    user, nice, system, _, _, irq, softirq = map(int, fields[1:8])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
 def _version(name: str) -> str | None:
     try:
         return version(name)

@@ -90,6 +90,31 @@ class Profiler(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What `compressrl doctor` says of one source of a quantity on this machine.
+
+    name:   the source, e.g. "powercap (RAPL)"
+    usable: whether it can be read here and now
+    why:    what it covers, or the reason why it cannot be read
+    remedy: what to do about it, or how to use it; "" where there is nothing to do
+    """
+
+    name: str
+    usable: bool
+    why: str
+    remedy: str = ""
+
+
+@runtime_checkable
+class DiagnosingProfiler(Profiler, Protocol):
+    """A profiler that has several sources and can say of each whether this machine has it."""
+
+    def diagnose(self) -> Sequence[Finding]:
+        """One finding a source, the preferred first. For `compressrl doctor`; may take seconds."""
+        ...
+
+
 @runtime_checkable
 class StepProfiler(Profiler, Protocol):
     """A profiler that gives a step loop a bare function: its layers would cost more than its counter."""

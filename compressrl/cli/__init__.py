@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from compressrl import __version__
-from compressrl.cli import compress, evaluate, export, list_plugins, terminal, train, zoo
+from compressrl.cli import compress, doctor, evaluate, export, list_plugins, terminal, train, zoo
 
 app = typer.Typer(
     name="compressrl",
@@ -23,6 +23,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("compress")(compress.compress)
 app.command("export")(export.export)
 app.command("zoo")(zoo.zoo)
+app.command("doctor")(doctor.doctor)
 
 
 def _print_version(wanted: bool) -> None:

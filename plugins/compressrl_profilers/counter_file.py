@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from pathlib import Path
 
 SIZE = 24  # bytes: a 64-bit number and its line break, or the first two of /proc/self/statm
 pread = os.pread
@@ -43,6 +44,14 @@ class CounterFile:
 
     def __reduce__(self) -> tuple[type[CounterFile], tuple[str]]:
         return CounterFile, (self.path,)
+
+
+def on_sysfs(path: Path) -> bool:
+    """Whether the kernel itself shows this path (Linux)."""
+    real = path.resolve()
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    above = [fields for fields in mounts if real.is_relative_to(fields[1])]
+    return max(above, key=lambda fields: len(fields[1]))[2] == "sysfs"
 
 
 _instances: weakref.WeakSet[CounterFile] = weakref.WeakSet()

@@ -10,10 +10,10 @@ from statistics import fmean
 from typing import Annotated, Any, ClassVar
 
 from compressrl import options
-from compressrl.interfaces import Workload
+from compressrl.interfaces import Finding, Workload
 from compressrl.options import Option
 from compressrl.records import Energy, EnergyKind
-from compressrl_profilers import figures, meters
+from compressrl_profilers import diagnosis, figures, meters
 from compressrl_profilers.figures import Metered
 from compressrl_profilers.meters import Meter, MeterError
 from compressrl_profilers.powercap import PowercapMeter
@@ -51,9 +51,13 @@ class EnergyProfiler:
         Option("power of a busy core for the estimate; none: 4, range 1-15", low=0.01, high=1000),
     ] = None
 
+    battery: Annotated[
+        bool, Option("meter the whole machine by its battery, in windows of ten minutes and more")
+    ] = False
+
     @functools.cached_property
     def _found(self) -> tuple[list[Meter], str]:
-        return meters.find()
+        return meters.find(self.battery)
 
     def __getstate__(self) -> dict[str, Any]:
         """The options alone: another process opens the meters itself."""
@@ -73,6 +77,9 @@ class EnergyProfiler:
             return None
         return total
 
+    def diagnose(self) -> list[Finding]:
+        return diagnosis.diagnose()
+
     def reader(self) -> Callable[[], float]:
         found = self._found[0]
         if len(found) == 1 and isinstance(found[0], PowercapMeter):
@@ -81,10 +88,11 @@ class EnergyProfiler:
 
     def measure(self, workloads: Sequence[Workload]) -> list[Energy]:
         """One record a workload: metered, with as many idle windows as each of them gets, or estimated."""
-        found, reason = meters.find()  # anew: a runtime may compute on a GPU since the last look
+        found, reason = meters.find(self.battery)  # anew: a runtime may compute on a GPU since the last look
         if found:
             try:
-                idle, sides = measure_windows(workloads, self.windows, self.window_seconds, found)
+                seconds = max([self.window_seconds, *(meter.min_window_seconds for meter in found)])
+                idle, sides = measure_windows(workloads, self.windows, seconds, found)
             except MeterError as error:
                 reason = str(error)
             else:

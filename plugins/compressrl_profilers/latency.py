@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressrl.interfaces import Workload
+from compressrl.interleaving import interleaved
 from compressrl.options import Option
 from compressrl.records import Latency
-from compressrl.interleaving import interleaved
 
 BLOCK = 100  # calls in a row on one side: long enough for its caches, short enough to share every disturbance
 WARM_UP = 3  # blocks that do not count

@@ -18,11 +18,11 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 
 from compressrl.interfaces import Workload
+from compressrl.interleaving import interleaved
 from compressrl.options import Option
 from compressrl.records import Memory
 from compressrl_profilers import memory_child
 from compressrl_profilers.counter_file import SIZE, CounterFile, pread
-from compressrl.interleaving import interleaved
 
 STATM = "/proc/self/statm"
 ROLLUP = Path("/proc/self/smaps_rollup")

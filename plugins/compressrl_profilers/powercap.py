@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from compressrl_profilers.counter_file import SIZE, CounterFile, pread
+from compressrl_profilers.counter_file import SIZE, CounterFile, on_sysfs, pread
 from compressrl_profilers.meters import MeterError
 
 ROOT_VARIABLE = "COMPRESSRL_POWERCAP_ROOT"
 ROOT = "/sys/class/powercap"
-REMEDY = f"run as root, or once: sudo chmod a+r {ROOT}/*/energy_uj"
+REMEDY = f"Run as root, or once: sudo chmod a+r {ROOT}/*/energy_uj"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,15 @@ class PowercapMeter:
     range / (2 x highest power), some five minutes at 400 W.
     """
 
+    min_window_seconds = 0.0
+
     def __init__(self) -> None:
         """Raises MeterError when a counter is missing, unreadable or not a number."""
         root = Path(os.environ.get(ROOT_VARIABLE) or ROOT)
         zones = find_zones(root)
-        self.source = f"powercap {', '.join(zone.label for zone in zones)}"
-        self.simulated = not _on_sysfs(root)
+        self.zones = tuple(zone.label for zone in zones)
+        self.source = f"powercap {', '.join(self.zones)}"
+        self.simulated = not on_sysfs(root)
         self._counters = [_Counter(zone) for zone in zones]
         self._microjoules = 0
         self._joules = 0.0
@@ -94,7 +97,7 @@ class _Counter:
         try:
             return self.file.read()
         except OSError as error:
-            raise MeterError(f"{self.file.path} is not readable ({error.strerror}): {REMEDY}.") from error
+            raise MeterError(f"{self.file.path} is not readable ({error.strerror}).", REMEDY) from error
 
     def advance(self, shown: bytes) -> int:
         """Take a new value; microjoules since the one before, across a wrap."""
@@ -131,7 +134,8 @@ def find_zones(root: Path) -> list[Zone]:
     if not zones:
         raise MeterError(
             f"No CPU energy counter under {root}: that needs Linux on a CPU with RAPL (Intel, AMD), "
-            "and most virtual machines do not pass it through."
+            "and most virtual machines do not pass it through.",
+            "On bare metal: sudo modprobe intel_rapl_msr.",
         )
     return sorted(zones.values(), key=lambda zone: zone.label)
 
@@ -157,11 +161,4 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(errors="replace").strip()
     except OSError as error:
-        raise MeterError(f"{path} is not readable ({error.strerror}): {REMEDY}.") from error
-
-
-def _on_sysfs(path: Path) -> bool:
-    real = path.resolve()
-    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-    above = [fields for fields in mounts if real.is_relative_to(fields[1])]
-    return max(above, key=lambda fields: len(fields[1]))[2] == "sysfs"
+        raise MeterError(f"{path} is not readable ({error.strerror}).", REMEDY) from error

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from compressrl import host
 from compressrl.interfaces import Workload
 from compressrl.interleaving import interleaved
 from compressrl_profilers.meters import Meter, MeterError
@@ -71,14 +70,16 @@ def measure_windows(
 ) -> tuple[list[Window], list[list[Window]]]:
     """Idle windows, and the windows of every workload: `rounds` of each, interleaved, after one warm-up.
 
-    Windows are longer than `seconds` where the warm-up shows a counter that needs it. Without meters nothing
-    idles. Raises MeterError when a meter fails, stands still or is too slow.
+    Windows of up to `LONGEST_SECONDS` are stretched, up to that, where the warm-up shows a counter that needs
+    it; longer ones are taken as asked. Without meters nothing idles. Raises MeterError when a meter fails,
+    stands still or is too slow.
     """
     loops = [Decisions(workload) for workload in workloads]
     for loop in loops:
-        warm_up = window(loop, seconds, meters)
+        warm_up = window(loop, min(seconds, LONGEST_SECONDS), meters)
         loop.fit_chunk(warm_up)
-        seconds = max([seconds, *_needed_seconds(warm_up, meters, max(seconds, LONGEST_SECONDS))])
+        if seconds <= LONGEST_SECONDS:
+            seconds = max([seconds, *_needed_seconds(warm_up, meters)])
     everything: list[Callable[[], int]] = [parked, *loops]
     found: dict[Callable[[], int], list[Window]] = {side: [] for side in everything}
     for side in interleaved(everything[0 if meters else 1 :], rounds):
@@ -91,7 +92,7 @@ def measure_windows(
 def window(work: Callable[[], int], seconds: float, meters: Sequence[Meter]) -> Window:
     """Repeat `work` (it returns its number of decisions) for `seconds`; read the meters in between."""
     decisions, ticks = 0, [0] * len(meters)
-    busy = _busy_seconds()
+    busy = host.busy_seconds()
     cpu = time.process_time()
     started, first = ended, last = _reading(meters)
     while ended - started < seconds:
@@ -109,7 +110,7 @@ def window(work: Callable[[], int], seconds: float, meters: Sequence[Meter]) -> 
         decisions=decisions,
         joules=tuple(end - start for start, end in zip(first, last, strict=True)),
         ticks=tuple(ticks),
-        busy_seconds=None if busy is None else (_busy_seconds() or busy) - busy,
+        busy_seconds=None if busy is None else (host.busy_seconds() or busy) - busy,
     )
 
 
@@ -124,14 +125,14 @@ def _reading(meters: Sequence[Meter]) -> tuple[float, list[float]]:
     return after, joules
 
 
-def _needed_seconds(warm_up: Window, meters: Sequence[Meter], longest: float) -> list[float]:
+def _needed_seconds(warm_up: Window, meters: Sequence[Meter]) -> list[float]:
     needed = []
     for meter, ticks in zip(meters, warm_up.ticks, strict=True):
         needed.append(AIMED_TICKS * warm_up.seconds / max(ticks, 1))
-        if needed[-1] > longest:
+        if needed[-1] > LONGEST_SECONDS:
             raise MeterError(
                 f"{meter.source} moved {ticks} times in {warm_up.seconds:.2g} s: too slow, a figure needs "
-                f"{MIN_TICKS} moves in a window of at most {longest:g} s."
+                f"{MIN_TICKS} moves in a window of at most {LONGEST_SECONDS:g} s."
             )
     return needed
 
@@ -144,14 +145,3 @@ def _refuse_slow_counter(taken: Window, meters: Sequence[Meter]) -> None:
                 f"{meter.source} moved {ticks} times in a window of {taken.seconds:.2g} s; "
                 f"a figure needs {MIN_TICKS}."
             )
-
-
-def _busy_seconds() -> float | None:
-    """CPU time that the machine has spent on anything, all cores; None where /proc/stat is missing."""
-    try:
-        fields = Path("/proc/stat").read_text().split(maxsplit=8)
-    except OSError:
-        return None
-    # cpu user nice system idle iowait irq softirq: all but idle and iowait
-    user, nice, system, _, _, irq, softirq = map(int, fields[1:8])
-    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")

@@ -38,6 +38,7 @@ class SocMeter:
     """The whole chip: CPU, GPU, memory. A reading costs tens of µs: use level `light` of InstrumentedEnv."""
 
     simulated = False
+    min_window_seconds = 0.0
 
     def __init__(self) -> None:
         """Raises MeterError when Zeus finds no chip that it can read."""
@@ -47,9 +48,11 @@ class SocMeter:
             self._soc = get_soc()
         except Exception as error:
             raise MeterError(
-                f"Zeus cannot read this chip ({error}); on Apple silicon: pip install zeus-apple-silicon."
+                f"Zeus cannot read this chip ({_words(error)}).",
+                "On Apple silicon: pip install zeus-apple-silicon.",
             ) from error
-        self.source = f"Zeus {type(self._soc).__name__}"
+        self.zones: tuple[str, ...] = (type(self._soc).__name__,)
+        self.source = f"Zeus {self.zones[0]}"
 
     def read(self) -> float:
         try:
@@ -65,6 +68,7 @@ class GpuMeter:
     """All GPUs visible to this process (CUDA_VISIBLE_DEVICES); their counters move every 20-100 ms."""
 
     simulated = False
+    min_window_seconds = 0.0
 
     def __init__(self) -> None:
         """Raises MeterError when Zeus cannot read them."""
@@ -72,10 +76,13 @@ class GpuMeter:
             from zeus.device.gpu import get_gpus
 
             self._gpus = list(get_gpus().gpus)
-            names = ", ".join(gpu.get_name() for gpu in self._gpus)
+            self.zones = tuple(gpu.get_name() for gpu in self._gpus)
         except Exception as error:
-            raise MeterError(f"Zeus cannot read the GPU that this process uses: {error}") from error
-        self.source = f"Zeus {names}"
+            raise MeterError(
+                f"Zeus can read no GPU ({_words(error)}).",
+                "Where there is one, install its driver: `nvidia-smi` or `amd-smi` must list it.",
+            ) from error
+        self.source = f"Zeus {', '.join(self.zones)}"
 
     def read(self) -> float:
         try:
@@ -97,6 +104,10 @@ def soc_joules(measurement: Any) -> float:
     if not known:
         raise ValueError("it reports no energy")
     return float(sum(known)) / 1e3
+
+
+def _words(error: Exception) -> str:
+    return str(error).strip().rstrip(".")
 
 
 def _target(link: Path) -> str:

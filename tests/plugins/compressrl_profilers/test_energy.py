@@ -16,6 +16,7 @@ from compressrl.testing import ProfilerContract
 from compressrl.testing.policies import states, tiny_policy
 from compressrl.testing.powercap import FakePowercap
 from compressrl_profilers import energy
+from compressrl_profilers.battery import BatteryMeter
 from compressrl_profilers.energy import EnergyProfiler
 from compressrl_profilers.figures import Metered
 from compressrl_profilers.windows import Window
@@ -245,6 +246,47 @@ class TestOrigin:
         fake = type("FakeMeter", (), {"source": "powercap package-0", "simulated": True})()
         origin = energy._origin([self.meter, fake], (0.5, 0.8))
         assert (origin.kind, origin.own) == ("simulated", 1.0)
+
+
+class TestBattery:
+    @pytest.fixture
+    def battery_root(self, tmp_path, monkeypatch):
+        folder = tmp_path / "supply" / "BAT0"
+        folder.mkdir(parents=True)
+        (folder / "status").write_text("Discharging\n")
+        (folder / "energy_now").write_text("0050000000\n")
+        monkeypatch.setenv("COMPRESSRL_POWER_SUPPLY_ROOT", str(folder.parent))
+        monkeypatch.setattr(BatteryMeter, "min_window_seconds", 1.0)
+        return folder
+
+    @pytest.mark.usefixtures("fake", "battery_root")
+    def test_it_is_used_only_when_asked_for_and_then_alone(self):
+        assert EnergyProfiler().available()[1].startswith("powercap")
+        assert EnergyProfiler(battery=True).available() == (True, "battery BAT0 (whole machine)")
+
+    @pytest.mark.usefixtures("no_meter")
+    def test_its_windows_are_long_whatever_is_asked(self, battery_root):
+        left = 50_000_000
+
+        def drain(_):
+            nonlocal left
+            left -= 10
+            with (battery_root / "energy_now").open("r+") as file:
+                file.write(f"{left:010d}\n")
+
+        (record,) = EnergyProfiler(**SHORT, battery=True).measure([_workload(drain)])
+        assert record.kind == "simulated"
+        assert record.source == "battery BAT0 (whole machine)"
+        assert record.details["window_seconds"] >= 1.0
+        assert record.joules_per_decision == pytest.approx(10 * 3.6e-3, rel=0.01)
+
+    @pytest.mark.usefixtures("fake")
+    def test_plugged_in_the_next_best_meter_is_used_and_the_reason_given(self, fake, battery_root):
+        (battery_root / "status").write_text("Charging\n")
+        with fake.constant_power({"package-0": 10.0}):
+            (record,) = EnergyProfiler(**SHORT, battery=True).measure([_workload(_spend(100))])
+        assert record.source.startswith("powercap")
+        assert "The battery is not discharging (Charging). Unplug the mains." in record.reason
 
 
 @pytest.mark.parametrize(

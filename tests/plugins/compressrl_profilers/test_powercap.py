@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from compressrl.testing.powercap import FakePowercap
 from compressrl_profilers import powercap
+from compressrl_profilers.counter_file import on_sysfs
 from compressrl_profilers.meters import MeterError
 from compressrl_profilers.powercap import PowercapMeter, find_zones
 
@@ -117,8 +118,8 @@ def test_any_row_of_advances_below_the_range_adds_up(tmp_path_factory, start, st
 def test_a_folder_off_sysfs_is_simulated_and_sysfs_itself_is_not(root):
     FakePowercap(root)
     assert PowercapMeter().simulated
-    assert not powercap._on_sysfs(root)
-    assert powercap._on_sysfs(Path("/sys/class"))
+    assert not on_sysfs(root)
+    assert on_sysfs(Path("/sys/class"))
 
 
 def test_the_default_root_is_that_of_linux(monkeypatch):

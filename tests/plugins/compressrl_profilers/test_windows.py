@@ -147,6 +147,19 @@ def test_longer_windows_as_asked_take_a_slower_counter(monkeypatch):
     assert [taken.seconds for taken in side] == [30.0, 30.0]
 
 
+def test_a_batterys_windows_are_not_judged_by_their_short_warm_up(monkeypatch):
+    lengths = []
+
+    def taken(work, seconds, meters):
+        lengths.append(seconds)
+        return _ticking(0.1)(work, seconds, meters)
+
+    monkeypatch.setattr(windows, "window", taken)
+    _, (side,) = measure_windows([_workload(None)], 2, 600.0, [_Clockwork()])
+    assert lengths == [10.0, 600.0, 600.0, 600.0, 600.0]
+    assert [taken.ticks for taken in side] == [(60,), (60,)]
+
+
 def test_a_counter_that_slows_down_after_the_warm_up_is_refused(monkeypatch):
     speeds = iter([1000, 1000, 40])
     monkeypatch.setattr(windows, "window", lambda *args: _ticking(next(speeds))(*args))
