@@ -8,11 +8,11 @@ from typing import Annotated, ClassVar
 
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from compressrl import onnx_graph
+from compressrl import onnx_graph, provenance
 from compressrl.lab import Lab
 from compressrl.options import Option
 from compressrl.policy import Form, Policy
-from compressrl_quantizers import checks, provenance
+from compressrl_quantizers import checks
 from compressrl_quantizers.onnx_quantization import quantized_graph, reference_twin
 
 

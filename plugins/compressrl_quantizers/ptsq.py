@@ -17,12 +17,12 @@ from onnxruntime.quantization import (
     create_calibrator,
 )
 
-from compressrl import onnx_graph
+from compressrl import onnx_graph, provenance
 from compressrl.interfaces import Float32Array
 from compressrl.lab import Lab
 from compressrl.options import Option
 from compressrl.policy import Form, Policy
-from compressrl_quantizers import checks, provenance
+from compressrl_quantizers import checks
 from compressrl_quantizers.onnx_quantization import quantized_graph, reference_twin
 
 METHODS = {

@@ -12,16 +12,16 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import nn
 
-from compressrl import defaults
+from compressrl import defaults, provenance
 from compressrl.errors import PipelineError
+from compressrl.fake_quantization import FakeQuantLinear, fake_quantize, to_integer
 from compressrl.interfaces import Float32Array, PolicyFunction
 from compressrl.lab import Lab
 from compressrl.modules import Standardize
 from compressrl.options import Option
 from compressrl.policy import Form, Policy
-from compressrl_quantizers import checks, provenance
-from compressrl_quantizers.distillation import DistillationOptions, distill, one_thread
-from compressrl_quantizers.fake_quantization import FakeQuantLinear, fake_quantize, to_integer
+from compressrl_distillation.distillation import Distillation, DistillationOptions, one_thread
+from compressrl_quantizers import checks
 
 # A feature that stands still has no scale of its own; it keeps its unit.
 SMALLEST_STD = 1e-6
@@ -63,9 +63,9 @@ class QuantizationAwareTraining(DistillationOptions):
         def as_policy() -> Policy:
             return policy.with_integer(to_integer(student), "qat under way")
 
-        done = distill(student, as_policy, teacher, states, lab, self, "quantization-aware training")
-        rounds = f"{done.rounds} rounds, the best is {done.kept_round}"
-        return student, ["finetune", rounds, f"{done.updates} updates"]
+        task = "quantization-aware training"
+        done = Distillation(student, as_policy, teacher, states, lab, self, task).run()
+        return student, ["finetune", *done.figures()]
 
     def _scratch(self, lab: Lab) -> tuple[nn.Module, list[str]]:
         """A fake-quantized actor from fresh weights, and how it was trained."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compressrl import options, plugins
-from compressrl_quantizers.provenance import step
+from compressrl.provenance import step
 from compressrl_quantizers.ptsq import PostTrainingStaticQuantization
 
 

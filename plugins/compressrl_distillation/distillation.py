@@ -8,6 +8,7 @@ round is checked on episode seeds of its own and the best student is kept.
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -18,12 +19,14 @@ from typing import Annotated
 import torch
 from torch import nn
 
+from compressrl import statistics
 from compressrl.interfaces import Float32Array
 from compressrl.lab import Lab
 from compressrl.options import Option
 from compressrl.policy import Policy
 
 PROGRESS_EVERY = 50  # updates
+PROOF_EPISODES = 10  # held out
 FINAL_RATE = 0.01  # of the learning rate, where its cosine ends
 
 
@@ -37,6 +40,14 @@ class DistillationOptions:
     learning_rate: Annotated[float, Option("Adam's step, falling to 1 % by a cosine", low=0)] = 1e-3
     states_per_round: Annotated[int, Option("environment steps that a round gathers", low=1)] = 2500
     check_episodes: Annotated[int, Option("episodes that compare the students of all rounds", low=1)] = 5
+    stop_margin: Annotated[
+        float,
+        Option("stop once held-out episodes prove that less of the return is lost; 0: never", low=0, high=1),
+    ] = 0.02
+    seconds: Annotated[float | None, Option("stop after this long; none: after all rounds", low=0)] = None
+    environment_steps: Annotated[
+        int | None, Option("stop before more environment steps are used; none: after all rounds", low=0)
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,12 @@ class Distilled:
     updates: int
     kept_round: int  # 0: the student as it came
     check_return: float  # mean over the check episodes, of the student that is kept
+    stopped: str  # why it ended
+
+    def figures(self) -> list[str]:
+        """For a policy's provenance."""
+        rounds = f"{self.rounds} rounds, the best is {self.kept_round}"
+        return [rounds, f"{self.updates} updates", f"stopped: {self.stopped}"]
 
 
 @contextmanager
@@ -60,27 +77,9 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def distill(
-    student: nn.Sequential,
-    as_policy: Callable[[], Policy],
-    teacher: Policy,
-    states: Float32Array,
-    lab: Lab,
-    options: DistillationOptions,
-    task: str,
-) -> Distilled:
-    """Train the student in place, and leave it in eval mode with the weights of its best round.
+class Distillation:
+    """One distillation: `run` trains the student in place."""
 
-    student:   (batch, observation_size) -> (batch, action_size) in environment units
-    as_policy: the student as it would be deployed now; that is what is rolled out
-    states:    (N, observation_size) to begin with, visited by the teacher
-    task:      name of the work for the progress display
-    Stops early, between two updates, where `lab.budget` is used up.
-    """
-    return _Run(student, as_policy, teacher, states, lab, options, task).run()
-
-
-class _Run:
     def __init__(
         self,
         student: nn.Sequential,
@@ -91,44 +90,86 @@ class _Run:
         options: DistillationOptions,
         task: str,
     ) -> None:
+        """student:   (batch, observation_size) -> (batch, action_size) in environment units
+        as_policy: the student as it would be deployed now; that is what is rolled out
+        states:    (N, observation_size) to begin with, visited by the teacher
+        task:      name of the work for the progress display
+        """
         self.student, self.as_policy, self.teacher = student, as_policy, teacher
         self.lab, self.options, self.task = lab, options, task
         last = max(i for i, layer in enumerate(student) if isinstance(layer, nn.Linear))
         self.body, self.head = student[: last + 1], student[last + 1 :]
         self.half_range = torch.from_numpy((teacher.action_high - teacher.action_low) / 2)
         self.states, self.actions = torch.from_numpy(states), torch.from_numpy(teacher(states))
-        self.check_seeds = [int(s) for s in lab.rng.integers(2**31, size=options.check_episodes)]
+        self.check_seeds, self.proof_seeds = (
+            self._seeds(n) for n in (options.check_episodes, PROOF_EPISODES)
+        )
         self.generator = torch.Generator().manual_seed(int(lab.rng.integers(2**63)))
         self.optimizer = torch.optim.Adam(student.parameters(), options.learning_rate, fused=True)
         self.started, self.steps_before = time.monotonic(), lab.environment_steps_used
-        self.updates = self.rounds = 0
+        self.updates = self.rounds = self.check_steps = 0
         self.action_error = math.nan
 
+    def _seeds(self, count: int) -> list[int]:
+        return [int(seed) for seed in self.lab.rng.integers(2**31, size=count)]
+
     def run(self) -> Distilled:
+        """Leave the student in eval mode with the weights of its best round; says what was done.
+
+        Stops early, between two updates, where the seconds are used up; between two rounds where the
+        environment steps would not last, where the student is proven to be as good as its teacher, and
+        where an action is no longer a number.
+        """
         best = self._check()
-        weights, kept = copy.deepcopy(self.student.state_dict()), 0
-        while self.rounds < self.options.rounds and self._affordable():
+        weights, kept, stopped = copy.deepcopy(self.student.state_dict()), 0, ""
+        while not (stopped := stopped or self._spent()):
             self.rounds += 1
             self._gather()
             self._learn(best)
+            if not math.isfinite(self.action_error) or not self._finite():
+                stopped = "diverged"
+                logging.getLogger("compressrl").warning(
+                    "warning: %s diverged in round %d; the student of round %d is kept",
+                    self.task, self.rounds, kept,
+                )  # fmt: skip
+                break
             found = self._check()
             if found > best:
                 best, kept = found, self.rounds
                 weights = copy.deepcopy(self.student.state_dict())
+                stopped = "as good as its teacher" if self._proven() else ""
         self.student.load_state_dict(weights)
         self.student.eval()
-        return Distilled(self.rounds, self.updates, kept, best)
+        return Distilled(self.rounds, self.updates, kept, best, stopped)
+
+    def _spent(self) -> str:
+        """Why no further round is begun, "" where one is."""
+        if self.rounds == self.options.rounds:
+            return "all rounds done"
+        return "" if self._affordable() else "budget used up"
+
+    def _finite(self) -> bool:
+        return all(bool(torch.isfinite(parameter).all()) for parameter in self.student.parameters())
+
+    def _proven(self) -> bool:
+        """Whether the student is non-inferior on episodes that chose no student: paired, held out."""
+        if not self.options.stop_margin:
+            return False
+        teacher, student = (
+            self.lab.rollout(policy, PROOF_EPISODES, self.proof_seeds).returns
+            for policy in (self.teacher, self.as_policy())
+        )
+        return statistics.retention(teacher, student, margin=self.options.stop_margin).non_inferior
 
     def _affordable(self) -> bool:
-        """Whether the budget holds another round, whose check takes about as long as the last one did."""
-        limit = self.lab.budget.environment_steps
+        """Whether the budgets hold another round, whose check takes about as long as the last one did."""
+        limit = _least(self.options.environment_steps, self.lab.budget.environment_steps)
         used = self.lab.environment_steps_used - self.steps_before
-        ahead = self.options.states_per_round + self.check_steps
-        return (limit is None or used + ahead <= limit) and not self._late()
+        return used + self.options.states_per_round + self.check_steps <= limit and not self._late()
 
     def _late(self) -> bool:
-        seconds = self.lab.budget.seconds
-        return seconds is not None and time.monotonic() - self.started >= seconds
+        limit = _least(self.options.seconds, self.lab.budget.seconds)
+        return time.monotonic() - self.started >= limit
 
     def _check(self) -> float:
         """Mean return on the check seeds, the same for every student."""
@@ -174,3 +215,7 @@ class _Run:
         loss.backward()
         self.optimizer.step()
         self.action_error = error.abs().mean().item()
+
+
+def _least(*limits: float | None) -> float:
+    return min((limit for limit in limits if limit is not None), default=math.inf)

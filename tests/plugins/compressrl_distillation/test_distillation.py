@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -14,9 +15,9 @@ from compressrl.lab import Budget, Lab
 from compressrl.modules import Clip, Rescale
 from compressrl.policy import Policy
 from compressrl.testing.policies import states
-from compressrl_quantizers.distillation import DistillationOptions, Distilled, distill, one_thread
+from compressrl_distillation.distillation import Distillation, DistillationOptions, Distilled, one_thread
 
-QUICK = {"states_per_round": 200, "check_episodes": 3, "batch_size": 64}
+QUICK = {"states_per_round": 200, "check_episodes": 3, "batch_size": 64, "stop_margin": 0.0}
 
 
 class Session:
@@ -39,9 +40,9 @@ class Session:
 
     def run(self) -> Distilled:
         start = self.lab.collect(self.teacher, 200)
-        return distill(
+        return Distillation(
             self.student, self.as_policy, self.teacher, start, self.lab, self.options, "distilling"
-        )
+        ).run()
 
     def error(self) -> float:
         """Mean action error on states that the student visits."""
@@ -142,7 +143,7 @@ def test_errors_count_in_shares_of_the_action_range(capable: Policy):
         one = Session(capable, rounds=1, steps_per_round=20)
         student = nn.Sequential(*one.student, scale)
         options = {"lab": one.lab, "options": one.options, "task": "distilling"}
-        distill(student, one.as_policy, teacher, states(200), **options)
+        Distillation(student, one.as_policy, teacher, states(200), **options).run()
         students.append([parameter.detach().clone() for parameter in one.student.parameters()])
     for first, second, start in zip(*students, one.weights, strict=True):
         assert torch.allclose(first, second, atol=1e-4)
@@ -169,3 +170,35 @@ def test_one_thread_gives_the_threads_back():
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(threads)
+
+
+def test_the_options_limit_steps_and_seconds_too(session):
+    assert session(seconds=0.0).run().stopped == "budget used up"
+    few = session(environment_steps=900, rounds=20, steps_per_round=5)
+    assert few.run().rounds in (3, 4)
+    assert few.lab.environment_steps_used <= 1100
+
+
+def test_it_stops_once_the_student_is_proven(session):
+    one = session(rounds=20, steps_per_round=100, learning_rate=0.01, stop_margin=0.2)
+    done = one.run()
+    assert done.stopped == "as good as its teacher"
+    assert done.rounds < 20
+    proof = Lab(one.teacher.env_id)
+    seeds = list(range(1000, 1030))
+    returns = [proof.rollout(p, 30, seeds).mean_return for p in (one.as_policy(), one.teacher)]
+    assert returns[0] > 0.8 * returns[1]
+
+
+def test_a_margin_of_zero_never_stops_it(session):
+    done = session(rounds=2, steps_per_round=50, learning_rate=0.01, noise=0.0).run()
+    assert done.stopped == "all rounds done"
+
+
+def test_one_that_diverges_keeps_the_best_and_says_so(session, caplog):
+    one = session(rounds=3, steps_per_round=50, learning_rate=1e38, noise=0.0)
+    with caplog.at_level(logging.WARNING, logger="compressrl"):
+        done = one.run()
+    assert done.stopped == "diverged"
+    assert "distilling diverged in round 1; the student of round 0 is kept" in caplog.text
+    assert one.unchanged()

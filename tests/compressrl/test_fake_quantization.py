@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from compressrl.errors import PipelineError
+from compressrl.fake_quantization import FakeQuantLinear, fake_quantize, to_integer
 from compressrl.modules import ACTIVATION_MODULES, Rescale, Standardize
-from compressrl_quantizers.fake_quantization import FakeQuantLinear, fake_quantize, to_integer
 
 
 def linear(inputs: int, outputs: int, seed: int = 0) -> nn.Linear:

@@ -16,10 +16,9 @@ from torch.nn import functional
 
 from compressrl.errors import PipelineError
 from compressrl.integer import LEVELS, IntegerLayer, IntegerNetwork
-from compressrl.modules import ACTIVATION_MODULES, from_module
+from compressrl.modules import ACTIVATION_MODULES, from_module, to_module
 
 BITS = 8
-LARGEST_WEIGHT = 2 ** (BITS - 1) - 1
 # Share of a batch's range in the moving average: fast enough to follow a policy that is learning.
 RANGE_RATE = 0.05
 # Inputs that never move still need a scale above zero.
@@ -70,8 +69,9 @@ _round_parameters = cast(Rounding, _RoundParameters.apply)
 
 
 class FakeQuantLinear(nn.Linear):
-    """nn.Linear with uint8 inputs (one range, tracked) and int8 weights (one scale a row), in float.
+    """nn.Linear with uint8 inputs (one range, tracked) and integer weights (one scale a row), in float.
 
+    bits:      2..8, width of a weight
     low, high: () moving average of the batches' least and greatest input, 0 always within
     batches:   () how many batches they were taken from; until the first, inputs are not rounded
     The range is tracked in training mode while gradients are on: neither acting nor a line search moves it.
@@ -81,8 +81,9 @@ class FakeQuantLinear(nn.Linear):
     high: torch.Tensor
     batches: torch.Tensor
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, linear: nn.Linear, bits: int = BITS) -> None:
         nn.Module.__init__(self)  # not nn.Linear's, which would draw random weights
+        self.bits = bits
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight = nn.Parameter(linear.weight.detach().clone())
         bias = self.weight.new_zeros(self.out_features) if linear.bias is None else linear.bias
@@ -121,8 +122,11 @@ class FakeQuantLinear(nn.Linear):
 
     @property
     def w_scale(self) -> torch.Tensor:
-        """(out,) float32 > 0: a row's largest weight is 127, unless its bias then needs more than 32 bits."""
-        largest = self.weight.detach().abs().amax(dim=1) / LARGEST_WEIGHT
+        """(out,) float32 > 0: a row's largest weight is the largest integer (127 of 8 bits).
+
+        Unless its bias then needs more than 32 bits.
+        """
+        largest = self.weight.detach().abs().amax(dim=1) / (2 ** (self.bits - 1) - 1)
         for_bias = self.bias.detach().abs() / (self.x_scale * LARGEST_BIAS)
         return torch.maximum(largest, for_bias).clamp_min(torch.finfo(torch.float32).eps ** 2)
 
@@ -137,8 +141,32 @@ class FakeQuantLinear(nn.Linear):
             x_scale=float(self.x_scale),
             x_zero=int(self.x_zero),
             activation=activation,
-            bits=BITS,
+            bits=self.bits,
         )
+
+
+def from_integer(network: IntegerNetwork) -> nn.Sequential:
+    """The row of modules that computes the same in float and can be trained; `to_integer` is the way back."""
+    row: list[nn.Module] = list(to_module(network.inputs))
+    for layer in network.layers:
+        row.append(_trainable(layer))
+        if layer.activation:
+            row.append(ACTIVATION_MODULES[layer.activation]())
+    return nn.Sequential(*row, *to_module(network.outputs)).eval()
+
+
+def _trainable(layer: IntegerLayer) -> FakeQuantLinear:
+    outputs, inputs = layer.w8.shape
+    linear = nn.Linear(inputs, outputs)
+    with torch.no_grad():
+        linear.weight.copy_(torch.from_numpy(layer.w8 * layer.w_scale[:, None]))
+        linear.bias.copy_(torch.from_numpy(layer.bias.copy()))
+    made = FakeQuantLinear(linear, layer.bits)
+    made.low.fill_(-layer.x_zero * layer.x_scale)
+    made.high.fill_((LEVELS - layer.x_zero) * layer.x_scale)
+    # The range as it stands is worth as many batches as the average remembers.
+    made.batches.fill_(round(1 / RANGE_RATE))
+    return made
 
 
 def fake_quantize(module: nn.Module) -> nn.Module:
