@@ -9,7 +9,7 @@ import sys
 BUILT_IN = {
     ("algorithm", name) for name in ("trpo", "ppo", "ddpg", "td3", "sac")
 } | {
-    ("compressor", name) for name in ("ptdq", "ptsq", "qat", "l1", "l2")
+    ("compressor", name) for name in ("ptdq", "ptsq", "qat", "l1", "l2", "distill")
 } | {
     ("profiler", name) for name in ("energy", "memory", "latency")
 } | {("runtime", name) for name in ("torch", "onnx", "native")} | {("policies", "zoo")}  # fmt: skip
