@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from compressrl.options import Option
     from compressrl.pipeline import compress
     from compressrl.policy import Policy
+    from compressrl.profiling import profile
     from compressrl.runs import train
 
 __version__ = "0.1.0"
@@ -34,6 +35,7 @@ _HOMES = {
     "Runtime": "interfaces",
     "compress": "pipeline",
     "evaluate": "evaluation",
+    "profile": "profiling",
     "train": "runs",
 }
 
@@ -51,6 +53,7 @@ __all__ = [
     "compress",
     "evaluate",
     "hookimpl",
+    "profile",
     "train",
 ]
 

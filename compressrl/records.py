@@ -77,6 +77,15 @@ class Latency:
     runs: int = 0
     reason: str = ""
 
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "p50": self.p50_us,
+            "p99": self.p99_us,
+            "mean": self.mean_us,
+            "runs": self.runs,
+            "reason": self.reason,
+        }
+
 
 @dataclass(frozen=True)
 class Energy:
@@ -119,6 +128,13 @@ class Memory:
     peak: int | None
     reason: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def library_share(self) -> float | None:
+        """The library's part, 0-1, of library + model + runtime: of all that is on top of an interpreter."""
+        if self.library is None or self.model is None or self.runtime is None:
+            return None
+        return self.library / (self.library + self.model + self.runtime)
 
 
 @dataclass(frozen=True)
@@ -199,7 +215,7 @@ class Side:
     control_step: ControlStep = ControlStep()
 
     def to_json(self) -> dict[str, Any]:
-        episodes, latency = self.episodes, self.latency
+        episodes = self.episodes
         return {
             "return": {
                 "mean": episodes.mean_return,
@@ -211,13 +227,7 @@ class Side:
                 "action_change_per_step": fmean(episodes.action_changes),
             },
             "model": asdict(self.model),
-            "latency_us": {
-                "p50": latency.p50_us,
-                "p99": latency.p99_us,
-                "mean": latency.mean_us,
-                "runs": latency.runs,
-                "reason": latency.reason,
-            },
+            "latency_us": self.latency.to_json(),
             "energy": asdict(self.energy),
             "memory_bytes": asdict(self.memory),
             "control_step": asdict(self.control_step),
@@ -284,16 +294,16 @@ class EvaluationReport:
             "spent": dict(self.spent),
             "host": dict(self.host),
         }
-        plain: dict[str, Any] = _plain(document)
+        plain: dict[str, Any] = plain_json(document)
         return plain
 
 
-def _plain(value: Any) -> Any:
-    """Tuples to lists, NaN and infinities to None: JSON has neither."""
+def plain_json(value: Any) -> Any:
+    """Plain JSON types: tuples to lists, NaN and infinities to None: JSON has neither."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain_json(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from compressrl.cli import terminal
-from compressrl.records import ControlStep, Energy, EvaluationReport, Side
+from compressrl.cli import terminal, units
+from compressrl.records import ControlStep, EvaluationReport, Side
 
 
 def show(report: EvaluationReport, folder: Path, console: Console | None = None) -> None:
@@ -90,16 +90,16 @@ def _table(report: EvaluationReport) -> Table:
     )
     table.add_row(
         "model size",
-        _kib(base.model.size_bytes), _kib(comp.model.size_bytes),
+        units.size(base.model.size_bytes), units.size(comp.model.size_bytes),
         _change(base.model.size_bytes, comp.model.size_bytes),
     )  # fmt: skip
     for name in ("library", "model", "runtime", "peak"):
         before, after = getattr(base.memory, name), getattr(comp.memory, name)
-        table.add_row(f"memory: {name}", _kib(before), _kib(after), _change(before, after))
+        table.add_row(f"memory: {name}", units.size(before), units.size(after), _change(before, after))
     table.add_row(
         "inference p50 / p99",
-        _latency(base),
-        _latency(comp),
+        units.latency(base.latency),
+        units.latency(comp.latency),
         _change(base.latency.p50_us, comp.latency.p50_us),
     )
     table.add_row(
@@ -109,20 +109,17 @@ def _table(report: EvaluationReport) -> Table:
         _change(base.control_step.total_us, comp.control_step.total_us),
     )
     before, after = base.energy.cpu_seconds_per_decision, comp.energy.cpu_seconds_per_decision
-    table.add_row("CPU time a decision", _micro(before, "s"), _micro(after, "s"), _change(before, after))
+    table.add_row(
+        "CPU time a decision", units.micro(before, "s"), units.micro(after, "s"), _change(before, after)
+    )
     before, after = base.energy.joules_per_decision, comp.energy.joules_per_decision
     change = _change(before, after, comp.energy.below_resolution)
-    table.add_row("energy a decision", _energy(base.energy), _energy(comp.energy), change)
+    table.add_row("energy a decision", units.energy(base.energy), units.energy(comp.energy), change)
     return table
 
 
 def _return(side: Side) -> str:
     return f"{side.episodes.mean_return:,.0f} ± {side.episodes.std_return:,.0f}"
-
-
-def _latency(side: Side) -> str:
-    p50, p99 = side.latency.p50_us, side.latency.p99_us
-    return "n/a" if p50 is None or p99 is None else f"{p50:.1f} / {p99:.1f} µs"
 
 
 def _control_step(step: ControlStep) -> str:
@@ -131,22 +128,6 @@ def _control_step(step: ControlStep) -> str:
     return "\n".join(
         "n/a" if part is None or not total else f"{part:.1f} µs, {part / total:.0%}" for part in parts
     )
-
-
-def _energy(energy: Energy) -> str:
-    joules = energy.joules_per_decision
-    # The word stands in the same cell as the number: an estimate must not be read as a measurement.
-    return "n/a" if joules is None else f"{_micro(joules, 'J')}, {energy.kind}"
-
-
-def _micro(value: float | None, unit: str) -> str:
-    return "n/a" if value is None else f"{value * 1e6:,.1f} µ{unit}"
-
-
-def _kib(size: int | None) -> str:
-    if size is None:
-        return "n/a"
-    return f"{size / 1024:,.1f} KiB" if size < 1 << 20 else f"{size / (1 << 20):,.1f} MiB"
 
 
 def _change(before: float | None, after: float | None, below_resolution: bool | None = None) -> str:

@@ -32,6 +32,22 @@ TIMEOUT_SECONDS = 300
 Stages = dict[str, dict[str, int]]
 
 
+def _added(before: str, after: str) -> Callable[[Stages], int]:
+    return lambda run: run[after]["anonymous"] - run[before]["anonymous"]
+
+
+def _peak(run: Stages) -> int:
+    return max(stage["peak"] for stage in run.values())
+
+
+_FIGURES: dict[str, Callable[[Stages], int]] = {
+    "library": _added("interpreter", "import"),
+    "model": _added("import", "load"),
+    "runtime": _added("load", "steady"),
+    "peak": _peak,
+}
+
+
 @dataclass(frozen=True)
 class MemoryProfiler:
     """Bytes by stage of a fresh process: interpreter, import, load, first inference, 1000 inferences.
@@ -120,19 +136,17 @@ class _Side:
     def record(self) -> Memory:
         if self.failure:
             return _unknown(self.failure)
+        figures = {name: [added(run) for run in self.runs] for name, added in _FIGURES.items()}
         return Memory(
-            library=self._added("interpreter", "import"),
-            model=self._added("import", "load"),
-            runtime=self._added("load", "steady"),
-            peak=round(median(max(stage["peak"] for stage in run.values()) for run in self.runs)),
+            library=round(median(figures["library"])),
+            model=round(median(figures["model"])),
+            runtime=round(median(figures["runtime"])),
+            peak=round(median(figures["peak"])),
             details={
                 "primary": "anonymous memory by stage, VmHWM for the peak",
                 "repeats": len(self.runs),
                 "inferences": INFERENCES,
-                "model_range": [
-                    min(self._differences("import", "load")),
-                    max(self._differences("import", "load")),
-                ],
+                "ranges": {name: [min(values), max(values)] for name, values in figures.items()},
                 "stages": {stage: self._medians(stage) for stage in self.runs[0]},
             },
         )
@@ -172,12 +186,6 @@ class _Side:
         path = self.folder / "job.json"
         path.write_text(json.dumps(job))
         return path
-
-    def _differences(self, before: str, after: str) -> list[int]:
-        return [run[after]["anonymous"] - run[before]["anonymous"] for run in self.runs]
-
-    def _added(self, before: str, after: str) -> int:
-        return round(median(self._differences(before, after)))
 
     def _medians(self, stage: str) -> dict[str, float]:
         return {name: median(run[stage][name] for run in self.runs) for name in self.runs[0][stage]}

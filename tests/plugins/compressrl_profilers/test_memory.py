@@ -111,8 +111,9 @@ def test_a_child_that_hangs_is_none_with_the_reason(monkeypatch):
 def test_repeats_count_without_the_scouting_process():
     (record,) = _measure(_workload("Chatty"), repeats=2)
     assert record.details["repeats"] == 2
-    low, high = record.details["model_range"]
-    assert low <= record.model <= high
+    ranges = record.details["ranges"]
+    assert ranges.keys() == {"library", "model", "runtime", "peak"}
+    assert all(low <= getattr(record, name) <= high for name, (low, high) in ranges.items())
 
 
 def test_without_proc_everything_is_none_with_a_reason(monkeypatch):

@@ -1,0 +1,35 @@
+"""How figures are written in tables: with their unit, and n/a where there is none."""
+
+from __future__ import annotations
+
+from compressrl.records import Energy, Latency
+
+
+def size(count: int | None) -> str:
+    """Bytes as KiB or MiB."""
+    if count is None:
+        return "n/a"
+    return f"{count / 1024:,.1f} KiB" if count < 1 << 20 else f"{count / (1 << 20):,.1f} MiB"
+
+
+def micro(value: float | None, unit: str) -> str:
+    return "n/a" if value is None else f"{value * 1e6:,.1f} µ{unit}"
+
+
+def latency(record: Latency) -> str:
+    p50, p99 = record.p50_us, record.p99_us
+    return "n/a" if p50 is None or p99 is None else f"{p50:.1f} / {p99:.1f} µs"
+
+
+def energy(record: Energy) -> str:
+    joules = record.joules_per_decision
+    # The word stands in the same cell as the number: an estimate must not be read as a measurement.
+    return "n/a" if joules is None else f"{micro(joules, 'J')}, {record.kind}"
+
+
+def share(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.1%}"
+
+
+def number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:,.1f}"
