@@ -52,7 +52,7 @@ def _times(report: ProfileReport) -> Table:
             row.runtime,
             units.number(latency.p50_us),
             units.number(latency.p99_us),
-            "n/a" if latency.p50_us is None or not first else f"{latency.p50_us / first:.2f}",
+            units.ratio(latency.p50_us, first),
             units.micro(energy.cpu_seconds_per_decision, "s"),
             units.energy(energy),
         )

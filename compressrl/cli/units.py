@@ -33,3 +33,7 @@ def share(value: float | None) -> str:
 
 def number(value: float | None) -> str:
     return "n/a" if value is None else f"{value:,.1f}"
+
+
+def ratio(value: float | None, first: float | None) -> str:
+    return "n/a" if value is None or not first else f"{value / first:.2f}"

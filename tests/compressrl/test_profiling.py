@@ -34,6 +34,7 @@ def report(path: Path) -> ProfileReport:
     )
 
 
+@pytest.mark.slow
 def test_every_version_is_measured_in_every_runtime_that_can_load_it(report: ProfileReport) -> None:
     assert [(row.version, row.runtime) for row in report.rows] == [
         ("baseline", "onnx"),
@@ -45,6 +46,7 @@ def test_every_version_is_measured_in_every_runtime_that_can_load_it(report: Pro
     assert "executes float networks" in skipped.reason
 
 
+@pytest.mark.slow
 def test_every_row_has_all_figures(report: ProfileReport) -> None:
     for row in report.rows:
         latency, energy, memory = row.measured.latency, row.measured.energy, row.measured.memory
@@ -55,11 +57,13 @@ def test_every_row_has_all_figures(report: ProfileReport) -> None:
         assert 0 < (memory.library_share or 0) < 1
 
 
+@pytest.mark.slow
 def test_the_library_of_torch_is_the_larger_one(report: ProfileReport) -> None:
     onnx, torch, _ = (row.measured.memory for row in report.rows)
     assert (torch.library or 0) > 3 * (onnx.library or 0)
 
 
+@pytest.mark.slow
 def test_models_are_those_that_ran(report: ProfileReport) -> None:
     assert {version: size.bits for version, size in report.models.items()} == {
         "baseline": 32,
@@ -67,6 +71,7 @@ def test_models_are_those_that_ran(report: ProfileReport) -> None:
     }
 
 
+@pytest.mark.slow
 def test_json_is_plain(report: ProfileReport) -> None:
     document = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert document.keys() == {"schema", "request", "models", "rows", "skipped", "host"}
@@ -161,7 +166,9 @@ def test_all_installed_runtimes_are_the_default_and_a_broken_one_is_named(
 def test_a_policy_that_no_runtime_loads_is_an_error_with_the_reasons(
     seen: list[list[workloads.Workload]], path: Path
 ) -> None:
-    with pytest.raises(CompressrlError, match="No runtime can load this policy. burning: OSError: the chip"):
+    with pytest.raises(
+        CompressrlError, match=r"No runtime can load this policy\. burning: OSError: the chip"
+    ):
         compressrl.profile(policy=path, runtimes=["burning"])
     assert seen == []
 
