@@ -18,6 +18,7 @@ from compressrl import (
     files,
     host,
     model_size,
+    paired_rollout,
     pipeline,
     plugins,
     rollout,
@@ -28,7 +29,7 @@ from compressrl import (
 )
 from compressrl.errors import UsageError
 from compressrl.instrument import InstrumentedEnv
-from compressrl.interfaces import Profiler, WorkloadProfiler
+from compressrl.interfaces import Profiler
 from compressrl.policy import Policy
 from compressrl.progress import Progress, silent
 from compressrl.records import ControlStep, EpisodeRecords, EvaluationReport, EvaluationRequest, Reading, Side
@@ -52,6 +53,7 @@ def evaluate(
     margin: float = 0.05,
     instrumentation: Literal["full", "light", "time"] = "full",
     profilers: Sequence[str] = (),
+    workers: int | None = None,
     train_steps: int = defaults.TRAINING_STEPS,
     out: str | Path | None = None,
     episodes_file: str | Path | None = None,
@@ -68,6 +70,9 @@ def evaluate(
     episodes:    evaluation episodes a side; their seeds derive from `seed` and are the same for both
     margin:      share of the return that may be lost, for the non-inferiority verdict
     profilers:   options of installed profilers, e.g. ["energy:watts_per_core=6"]; all of them measure
+    workers:     processes that run the episodes; None: one for each core that this process may use. The
+                 returns do not depend on it
+    instrumentation: level of the instrumented environment (`compressrl.instrument`)
     out:         folder for report.json and both policies; None writes nothing
     episodes_file: a .parquet or .csv file for the episodes of both sides (`compressrl.episodes_table`)
     Raises the errors of `compressrl.errors`; everything is checked before anything long starts.
@@ -76,6 +81,8 @@ def evaluate(
         raise UsageError(f"--episodes {episodes}: at least one episode is needed.")
     if episodes_file is not None:
         episodes_table.check(Path(episodes_file))
+    if workers is not None and workers < 1:
+        raise UsageError(f"--workers {workers}: at least one process is needed.")
     stages = pipeline.parse(compressor)
     plugins.create("runtime", runtime)
     made = workloads.create_profilers(profilers)
@@ -94,6 +101,7 @@ def evaluate(
         margin=margin,
         instrumentation=instrumentation,
         profilers=tuple(profilers),
+        workers=paired_rollout.worker_count(workers, made.values()),
     )
     lab = pipeline.lab_for(baseline, request.env_id, algorithm, seed, progress)
     if folder is not None:
@@ -135,16 +143,16 @@ def _measure(
     progress: Progress,
 ) -> EvaluationReport:
     seeds = episode_seeds(request.seed, request.episodes)
-    rollouts = [_roll_out(request, side, seeds, profilers, progress) for side in loaded]
-    base, comp = (episodes for episodes, _, _ in rollouts)
+    done = paired_rollout.run(request, loaded, seeds, profilers, progress)
+    base, comp = done.episodes
     random_return = _random_return(request.env_id, seeds[:RANDOM_EPISODES])
     steps = _control_steps(request, loaded, profilers)
     states = workloads.record_states(loaded[0].function, request.env_id, request.seed)
     measured = workloads.measure([side.workload(states) for side in loaded], profilers, progress)
     sides = [
         _side(request, side, episodes, readings, figures, step)
-        for side, (episodes, readings, _), figures, step in zip(
-            loaded, rollouts, measured, steps, strict=True
+        for side, episodes, readings, figures, step in zip(
+            loaded, done.episodes, done.readings, measured, steps, strict=True
         )
     ]
     return EvaluationReport(
@@ -154,46 +162,10 @@ def _measure(
         retention=statistics.retention(
             base.returns, comp.returns, random_return=random_return, margin=request.margin, seed=request.seed
         ),
-        overhead_ns_per_step=float(np.mean([overhead for _, _, overhead in rollouts])),
+        overhead_ns_per_step=done.overhead_ns_per_step,
         spent=spent,
         host=host.describe(),
     )
-
-
-def _roll_out(
-    request: EvaluationRequest,
-    side: Loaded,
-    seeds: Sequence[int],
-    profilers: dict[str, Profiler],
-    progress: Progress,
-) -> tuple[EpisodeRecords, tuple[Reading, ...], float]:
-    """Episodes, what plain profilers counted meanwhile, and the wrapper's own cost in ns per step."""
-    env = InstrumentedEnv(
-        environments.make(request.env_id), list(profilers.values()), level=request.instrumentation
-    )
-    before = {name: p.read() for name, p in profilers.items()}
-    task = f"{side.label}: {len(seeds)} episodes"
-    records = rollout.run_episodes(
-        side.function,
-        lambda: env,
-        seeds,
-        lambda done, mean: progress(task, done, len(seeds), f"return {mean:.0f}"),
-    )
-    readings = tuple(
-        _reading(name, profiler, before[name])
-        for name, profiler in profilers.items()
-        if not isinstance(profiler, WorkloadProfiler)
-    )
-    return records, readings, env.overhead_ns_per_step
-
-
-def _reading(name: str, profiler: Profiler, before: float | None) -> Reading:
-    available, reason = profiler.available()
-    now = profiler.read() if available else None
-    value = now
-    if getattr(profiler, "cumulative", True):
-        value = None if now is None or before is None else now - before
-    return Reading(name, profiler.quantity, profiler.unit, value, "" if available else reason)
 
 
 def _control_steps(

@@ -251,6 +251,7 @@ class EvaluationRequest:
     margin:     share of the return that may be lost, decided before looking
     profilers:  options of profilers, e.g. ("energy:watts_per_core=6",)
     instrumentation: level of the instrumented environment: full, light, time
+    workers:    processes that run the episodes
     """
 
     algorithm: str
@@ -263,6 +264,7 @@ class EvaluationRequest:
     margin: float = 0.05
     instrumentation: Literal["full", "light", "time"] = "full"
     profilers: tuple[str, ...] = ()
+    workers: int = 1
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -29,6 +29,13 @@ def evaluate(
     profiler: Annotated[
         list[str] | None, typer.Option(help="Options of a profiler: energy:watts_per_core=6. Repeatable.")
     ] = None,
+    instrumentation: Annotated[
+        Literal["full", "light", "time"],
+        typer.Option(help="What is read at every step: all counters, all at every 64th, or the time."),
+    ] = "full",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that run episodes; default: one a core.")
+    ] = None,
     train_steps: Annotated[
         int,
         typer.Option(
@@ -52,8 +59,8 @@ def evaluate(
         with terminal.TerminalProgress() as progress:
             report = evaluation.evaluate(
                 algo, compressor, env, policy=policy or "", runtime=runtime, episodes=episodes, seed=seed,
-                margin=margin, profilers=profiler or (), train_steps=train_steps, out=folder,
-                episodes_file=episodes_file, progress=progress,
+                margin=margin, profilers=profiler or (), instrumentation=instrumentation, workers=workers,
+                train_steps=train_steps, out=folder, episodes_file=episodes_file, progress=progress,
             )  # fmt: skip
     except KeyboardInterrupt:
         terminal.say(f"What is finished so far is in {folder}.")

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 import compressrl
-from compressrl import evaluation, plugins
+from compressrl import evaluation, paired_rollout, plugins, workloads
 from compressrl.errors import UsageError
 from compressrl.policy import Policy
-from compressrl.records import EvaluationReport
+from compressrl.progress import silent
+from compressrl.records import EvaluationReport, EvaluationRequest
 from compressrl.testing import TINY, tiny_policy
 
 SIDE_KEYS = {
@@ -119,6 +120,61 @@ def test_same_seed_same_returns(report: EvaluationReport, folder: Path) -> None:
     assert again.compressed.episodes == report.compressed.episodes
     assert again.retention == report.retention
     assert other.baseline.episodes.returns != report.baseline.episodes.returns
+
+
+PLAIN_PROFILER = """
+    from compressrl import PluginEntry, hookimpl
+
+    @hookimpl
+    def compressrl_profilers():
+        return [PluginEntry("resets", "", "counting:Resets")]
+
+    class Resets:
+        quantity, unit, count = "readings", "1", 0.0
+
+        def available(self):
+            return True, ""
+
+        def read(self):
+            Resets.count += 1
+            return Resets.count
+"""
+
+
+def test_a_plain_profiler_counts_the_episodes_of_one_side(
+    folder: Path, install: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("counting", {"counting": "counting"}, {"counting": PLAIN_PROFILER})
+    monkeypatch.setenv(plugins.BLOCK_VARIABLE, "profilers")
+    done = compressrl.evaluate(
+        compressor="ptdq", policy=folder / "tiny.policy", episodes=2, workers=3, instrumentation="full"
+    )
+    assert done.request.workers == 1
+    for side in (done.baseline, done.compressed):
+        [reading] = side.readings
+        # At every step; twice at a reset (is there a meter, and the start); once after the last episode.
+        assert reading.value == sum(side.episodes.lengths) + 2 * 2 + 1
+        assert [cost.counters["readings_1"] for cost in side.episodes.costs] == list(side.episodes.lengths)
+
+
+@pytest.mark.parametrize(("workers", "shared_out"), [(1, True), (2, False)])
+def test_a_counter_of_the_machine_is_not_shared_out_among_parallel_episodes(
+    folder: Path, workers: int, shared_out: bool
+) -> None:
+    request = EvaluationRequest("", TINY, "", "onnx", 2, workers=workers)
+    made = workloads.create_profilers([])
+    loaded = [workloads.load(label, tiny_policy(), "onnx") for label in ("baseline", "compressed")]
+    done = paired_rollout.run(request, loaded, [1, 2], made, silent)
+    assert done.episodes[0] == done.episodes[1]
+    for cost in (*done.episodes[0].costs, *done.episodes[1].costs):
+        assert ("energy_J" in cost.counters) == shared_out
+        assert cost.cpu_seconds is not None
+        assert cost.memory_peak_bytes is not None
+
+
+def test_no_workers_are_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match="--workers 0"):
+        compressrl.evaluate(compressor="ptdq", policy=folder / "tiny.policy", workers=0)
 
 
 def test_episode_seeds_are_a_prefix_of_longer_lists() -> None:
