@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Small matrices gain nothing from more threads, and lose to the switching.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install evaluate test test-fast check format bench-instrument clean
+.PHONY: install evaluate test test-fast check format bench-instrument bench-evaluate clean
 
 install: $(STAMP)
 
@@ -38,6 +38,9 @@ format: install
 
 bench-instrument: install
 	$(BIN)/python tests/benchmarks/bench_instrument.py
+
+bench-evaluate: install
+	$(BIN)/python tests/benchmarks/bench_evaluate.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
