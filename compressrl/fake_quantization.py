@@ -169,12 +169,12 @@ def _trainable(layer: IntegerLayer) -> FakeQuantLinear:
     return made
 
 
-def fake_quantize(module: nn.Module) -> nn.Module:
+def fake_quantize(module: nn.Module, bits: int = BITS) -> nn.Module:
     """Replace every nn.Linear inside, in place, by a FakeQuantLinear with its weights; return the module."""
     if type(module) is nn.Linear:
-        return FakeQuantLinear(module)
+        return FakeQuantLinear(module, bits)
     for name, child in module.named_children():
-        setattr(module, name, fake_quantize(child))
+        setattr(module, name, fake_quantize(child, bits))
     return module
 
 

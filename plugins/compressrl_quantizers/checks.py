@@ -54,3 +54,14 @@ def assert_agreement(policy: Policy, twin: PolicyFunction, states: Float32Array)
             "The integer kernels of ONNX Runtime disagree with the fake-quantized policy on this machine, by "
             f"{mean:.2g} of half the action range on average (tolerance {TOLERANCE:g}). Please report it."
         )
+
+
+def executed(student: nn.Module) -> PolicyFunction:
+    """The fake-quantized module in torch as a function of numpy arrays."""
+
+    @torch.no_grad()
+    def act(states: Float32Array) -> Float32Array:
+        actions: Float32Array = student(torch.from_numpy(states)).numpy()
+        return actions
+
+    return act

@@ -7,7 +7,7 @@ import io
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from onnx import load_from_string
 from onnx.reference import ReferenceEvaluator
@@ -16,6 +16,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from compressrl import onnx_graph
 from compressrl.interfaces import Float32Array, PolicyFunction
 
+Preset = Literal["best", "paper"]
 Quantize = Callable[[Path, Path], Any]
 
 

@@ -7,21 +7,28 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from onnxruntime.quantization import QuantType, quantize_dynamic
+from torch import nn
 
 from compressrl import onnx_graph, provenance
 from compressrl.lab import Lab
 from compressrl.options import Option
 from compressrl.policy import Form, Policy
 from compressrl_quantizers import checks
-from compressrl_quantizers.onnx_quantization import quantized_graph, reference_twin
+from compressrl_quantizers.onnx_quantization import Preset, quantized_graph, reference_twin
+from compressrl_quantizers.standardization import standardized
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PostTrainingDynamicQuantization:
-    """PTDQ: needs no data. Every decision first takes the range of every layer's input."""
+    """PTDQ: every decision first takes the range of every layer's input."""
 
-    per_channel: Annotated[bool, Option("a weight scale for each output, not one for a whole matrix")] = True
-    reduce_range: Annotated[bool, Option("7-bit weights, for x86 CPUs without VNNI")] = False
+    preset: Annotated[
+        Preset,
+        Option("best: standardised observations, scales by row; paper: ONNX Runtime's tool at its defaults"),
+    ] = "best"
+    calibration_steps: Annotated[
+        int, Option("states visited to standardise the observations, preset=best", low=1)
+    ] = 2000
 
     takes: ClassVar[tuple[Form, ...]] = ("network",)
     gives: ClassVar[Form] = "graph"
@@ -29,16 +36,16 @@ class PostTrainingDynamicQuantization:
     def compress(self, policy: Policy, lab: Lab) -> Policy:
         """Raises PipelineError on a quantized policy, CompressrlError where the result fails its proof."""
         checks.float_network(policy)
-        graph = quantized_graph(policy.to_onnx(), self._quantize)
+        prepared = policy if self.preset == "paper" else self._standardized(policy, lab)
+        graph = quantized_graph(prepared.to_onnx(), self._quantize)
         count = onnx_graph.operators(graph, optimised=False)["MatMulInteger"]
         step = provenance.step("ptdq", self, f"{count} layers in int8, activation ranges at run time")
         return checks.proven(policy.with_graph(graph, step), reference_twin(graph), lab)
 
+    def _standardized(self, policy: Policy, lab: Lab) -> Policy:
+        states = lab.collect(policy, self.calibration_steps)
+        return policy.with_network(nn.Sequential(*standardized(policy, states)), "standardised")
+
     def _quantize(self, source: Path, target: Path) -> None:
-        quantize_dynamic(
-            source,
-            target,
-            per_channel=self.per_channel,
-            reduce_range=self.reduce_range,
-            weight_type=QuantType.QInt8,
-        )
+        per_channel = self.preset == "best"
+        quantize_dynamic(source, target, per_channel=per_channel, weight_type=QuantType.QInt8)

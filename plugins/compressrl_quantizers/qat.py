@@ -13,22 +13,19 @@ import torch
 from torch import nn
 
 from compressrl import defaults, provenance
-from compressrl.errors import PipelineError
-from compressrl.fake_quantization import FakeQuantLinear, fake_quantize, to_integer
-from compressrl.interfaces import Float32Array, PolicyFunction
+from compressrl.fake_quantization import FakeQuantLinear, to_integer
+from compressrl.interfaces import Float32Array
 from compressrl.lab import Lab
-from compressrl.modules import Standardize
 from compressrl.options import Option
 from compressrl.policy import Form, Policy
 from compressrl_distillation.distillation import Distillation, DistillationOptions, one_thread
 from compressrl_quantizers import checks
-
-# A feature that stands still has no scale of its own; it keeps its unit.
-SMALLEST_STD = 1e-6
+from compressrl_quantizers.standardization import standardized
+from compressrl_quantizers.widths import WidthOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuantizationAwareTraining(DistillationOptions):
+class QuantizationAwareTraining(DistillationOptions, WidthOptions):
     """QAT. The output before the final tanh stays float."""
 
     mode: Annotated[
@@ -50,14 +47,16 @@ class QuantizationAwareTraining(DistillationOptions):
             student, figures = self._finetuned(policy, lab) if self.mode == "finetune" else self._scratch(lab)
             steps = lab.environment_steps_used - used
             step = provenance.step("qat", self, *figures, f"{steps} environment steps")
-            return checks.proven(policy.with_integer(to_integer(student), step), executed(student), lab)
+            return checks.proven(
+                policy.with_integer(to_integer(student), step), checks.executed(student), lab
+            )
 
     def _finetuned(self, policy: Policy, lab: Lab) -> tuple[nn.Module, list[str]]:
         """The fake-quantized copy, distilled from the policy before the pipeline, and what that took."""
         teacher = lab.baseline or policy
         states = lab.collect(teacher, self.states_per_round)
         student = nn.Sequential(*standardized(policy, states))
-        fake_quantize(student)
+        self.fake_quantized(student)
         calibrate(student, states)
 
         def as_policy() -> Policy:
@@ -69,36 +68,11 @@ class QuantizationAwareTraining(DistillationOptions):
 
     def _scratch(self, lab: Lab) -> tuple[nn.Module, list[str]]:
         """A fake-quantized actor from fresh weights, and how it was trained."""
-        trained = lab.train(self.train_steps, adapt_actor=fake_quantize)
+        trained = lab.train(self.train_steps, adapt_actor=self.fake_quantized)
         student = trained.network.eval()
         if not is_calibrated(student):  # an algorithm without gradients tracks no ranges
             calibrate(student, lab.collect(trained, self.states_per_round))
         return student, [*trained.provenance]
-
-
-def standardized(policy: Policy, states: Float32Array) -> list[nn.Module]:
-    """The layers of a float policy behind a standardisation by these states, its inverse in the first layer.
-
-    The function is the same. One uint8 range for all observations then suits each of them. A policy that
-    standardises its observations already is left as it is.
-    """
-    network = policy.network
-    if not isinstance(network, nn.Sequential) or not any(isinstance(layer, nn.Linear) for layer in network):
-        raise PipelineError(
-            f"This quantizer takes a row of linear layers, and the network is a {type(network).__name__}. "
-            "Use a quantizer of ONNX graphs."
-        )
-    first = network[0]
-    if type(first) is not nn.Linear:
-        return list(network)
-    x = torch.from_numpy(states).double()
-    mean, std = x.mean(dim=0), x.std(dim=0, correction=0)
-    std = torch.where(std < SMALLEST_STD, 1.0, std)
-    with torch.no_grad():
-        weight = first.weight.double()
-        first.bias.copy_(first.bias + weight @ mean)
-        first.weight.copy_(weight * std)
-    return [Standardize(mean.float(), std.float()), *network]
 
 
 def is_calibrated(student: nn.Module) -> bool:
@@ -111,14 +85,3 @@ def calibrate(student: nn.Module, states: Float32Array) -> None:
     student.train()
     student(torch.from_numpy(states))
     student.eval()
-
-
-def executed(student: nn.Module) -> PolicyFunction:
-    """The fake-quantized module in torch as a function of numpy arrays."""
-
-    @torch.no_grad()
-    def act(states: Float32Array) -> Float32Array:
-        actions: Float32Array = student(torch.from_numpy(states)).numpy()
-        return actions
-
-    return act

@@ -447,7 +447,7 @@ def test_the_core_names_no_algorithm_compressor_or_runtime():
     """Except as defaults. The names of profilers are quantities, and `zoo` is a command of its own."""
     kinds = ("algorithm", "compressor", "runtime")
     names = {e.entry.name for kind in kinds for e in Registry(points()).entries(kind)}
-    names -= {"torch"}  # a package, whose version is reported
+    names -= {"torch", "onnx"}  # a package, whose version is reported, and a file format
     assert "sac" in names
     named = [
         (path, node.value)

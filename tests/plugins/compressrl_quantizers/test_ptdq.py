@@ -54,23 +54,30 @@ def test_ranges_follow_every_single_observation():
     assert np.abs(moved - expected).max() < 0.05
 
 
-@pytest.mark.parametrize(("per_channel", "scales"), [(True, [32, 32, 2]), (False, [1, 1, 1])])
-def test_channels_have_scales_of_their_own_where_asked(per_channel: bool, scales: list[int]):
-    result = compressed(tiny_policy(), per_channel=per_channel)
+@pytest.mark.parametrize(("preset", "scales"), [("best", [32, 32, 2]), ("paper", [1, 1, 1])])
+def test_rows_have_scales_of_their_own_but_in_the_paper(preset: str, scales: list[int]):
+    result = compressed(tiny_policy(), preset=preset)
     assert [array.size for array in arrays(result, "_scale")] == scales
 
 
-def test_a_reduced_range_leaves_a_bit_free():
-    for reduce_range, largest in ((False, 127), (True, 64)):
-        weights = arrays(compressed(tiny_policy(), reduce_range=reduce_range), "_quantized")
-        assert max(np.abs(w.astype(int)).max() for w in weights) == largest
+def test_best_standardises_features_of_different_sizes():
+    policy = tiny_policy(hidden=(64, 64))
+    network = policy.network[1:]
+    with torch.no_grad():
+        network[0].weight.mul_(torch.tensor([100.0, 1.0, 0.01]))
+    unscaled = policy.with_network(network, "unscaled")
+    errors = [
+        np.abs(compressed(unscaled, preset=preset)(states(200)) - unscaled(states(200))).mean()
+        for preset in ("best", "paper")
+    ]
+    assert errors[0] < 0.5 * errors[1]
 
 
 def test_the_provenance_tells_options_and_figures():
     assert compressed(tiny_policy()).provenance[-1] == (
         "ptdq (3 layers in int8, activation ranges at run time)"
     )
-    assert compressed(tiny_policy(), per_channel=False).provenance[-1].startswith("ptdq:per_channel=False (")
+    assert compressed(tiny_policy(), preset="paper").provenance[-1].startswith("ptdq:preset=paper (")
 
 
 @pytest.mark.parametrize("form", ["integer", "graph"])

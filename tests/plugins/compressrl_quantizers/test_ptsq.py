@@ -1,4 +1,4 @@
-"""PTSQ: ONNX Runtime's static quantization, calibrated on visited states."""
+"""PTSQ: ranges calibrated on visited states, no training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from onnx import numpy_helper
 
 from compressrl import model_size, onnx_graph
-from compressrl.errors import PipelineError, UsageError
+from compressrl.errors import OptionError, PipelineError, UsageError
 from compressrl.lab import Lab
 from compressrl.policy import Policy
 from compressrl.testing import CompressorContract, tiny_policy
@@ -24,22 +24,43 @@ def compressed(policy: Policy, **options) -> Policy:
     return PostTrainingStaticQuantization(**({"calibration_steps": 500} | options)).compress(policy, lab)
 
 
-def scales(policy: Policy) -> list[np.ndarray]:
-    """Scales of the activations, in the order of the layers."""
+def graph_arrays(policy: Policy) -> dict[str, np.ndarray]:
     model = onnx.load_from_string(policy.graph)
-    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    return [arrays[node.input[1]] for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
 
 
-class TestContract(CompressorContract):
+def error(policy: Policy, result: Policy) -> float:
+    visited = Lab(policy.env_id).collect(policy, 300)
+    return float(np.abs(result(visited) - policy(visited)).mean())
+
+
+def uneven() -> Policy:
+    """Neurons of very different size: a row's factor is taken back where its output is read."""
+    policy = tiny_policy(hidden=(64, 64))
+    network = policy.network
+    factors = torch.logspace(-2, 2, 64)
+    with torch.no_grad():
+        network[1].weight.mul_(factors[:, None])
+        network[1].bias.mul_(factors)
+        network[3].weight.div_(factors)
+    return policy.with_network(network, "uneven")
+
+
+class TestBest(CompressorContract):
     plugin = PostTrainingStaticQuantization
     options = {"calibration_steps": 200}
 
 
-def test_it_runs_by_integer_kernels_at_little_more_than_a_quarter_of_the_size():
+class TestPaper(CompressorContract):
+    plugin = PostTrainingStaticQuantization
+    options = {"calibration_steps": 200, "preset": "paper"}
+
+
+@pytest.mark.parametrize("preset", ["best", "paper"])
+def test_it_runs_by_integer_kernels_at_little_more_than_a_quarter_of_the_size(preset):
     policy = tiny_policy(hidden=(64, 64))
-    result = compressed(policy)
-    found = onnx_graph.operators(result.graph)
+    result = compressed(policy, preset=preset)
+    found = onnx_graph.operators(result.to_onnx())
     assert found["QGemm"] == 3
     # The ReLUs' outputs are quantized by the kernels themselves, and the last output stays float.
     assert (found["QuantizeLinear"], found["DequantizeLinear"]) == (1, 0)
@@ -48,57 +69,72 @@ def test_it_runs_by_integer_kernels_at_little_more_than_a_quarter_of_the_size():
     assert after.size_bytes < 0.4 * before.size_bytes
 
 
+@pytest.mark.parametrize("preset", ["best", "paper"])
 @pytest.mark.parametrize("activation", ["relu", "tanh", "silu"])
-def test_it_acts_nearly_as_before(activation: str):
+def test_it_acts_nearly_as_before(activation, preset):
     policy = tiny_policy(activation=activation)
-    visited = Lab(policy.env_id).collect(policy, 200)
-    difference = np.abs(compressed(policy)(visited) - policy(visited))
-    assert 0 < difference.mean() < 0.03
+    assert 0 < error(policy, compressed(policy, preset=preset)) < 0.03
 
 
-def test_a_foreign_network_is_quantized_by_its_graph():
-    """One with skip connections: their sums are integer operators too."""
-    policy = tiny_policy("foreign")
-    visited = Lab(policy.env_id).collect(policy, 200)
-    result = compressed(policy)
-    assert onnx_graph.operators(result.graph)["QLinearAdd"] == 1
-    assert np.abs(result(visited) - policy(visited)).mean() < 0.02
+def test_best_is_better_where_neurons_differ_in_size():
+    policy = uneven()
+    assert error(policy, compressed(policy)) < 0.5 * error(policy, compressed(policy, preset="paper"))
 
 
-def test_the_output_before_tanh_stays_float():
-    result = compressed(tiny_policy())
-    assert len(np.unique(result(states(1000))[:, 0])) > 512
+def test_biases_are_corrected_where_asked():
+    policy = tiny_policy(hidden=(64, 64))
+    visited = Lab(policy.env_id, baseline=policy).collect(policy, 500)
+    shifts = [
+        np.abs((result(visited) - policy(visited)).mean(axis=0)).max()
+        for result in (compressed(policy, bits=4, bias_correction=on) for on in (True, False))
+    ]
+    assert shifts[0] < 0.5 * shifts[1]
 
 
-def test_the_input_range_is_that_of_the_states_the_policy_visits():
+def test_weights_of_few_bits_cost_accuracy_and_save_memory():
+    policy = tiny_policy(hidden=(64, 64))
+    wide, narrow, mixed = (
+        compressed(policy, **options)
+        for options in ({}, {"bits": 3}, {"bits": 3, "first_bits": 8, "last_bits": 6})
+    )
+    assert [layer.bits for layer in narrow.integer.layers] == [3, 3, 3]
+    assert [layer.bits for layer in mixed.integer.layers] == [8, 3, 6]
+    assert [int(np.abs(layer.w8).max()) for layer in mixed.integer.layers] == [127, 3, 31]
+    assert error(policy, wide) < error(policy, mixed) < error(policy, narrow)
+    sizes = [model_size.measure(p).size_bytes for p in (narrow, mixed, wide)]
+    assert sizes == sorted(sizes)
+
+
+def test_the_paper_takes_one_scale_for_a_matrix_and_the_whole_range():
     policy = replace(tiny_policy(), layers=tiny_policy().layers[1:])  # without standardisation
     visited = Lab(policy.env_id, baseline=policy).collect(policy, 500)
-    assert scales(compressed(policy))[0] == pytest.approx((visited.max() - visited.min()) / 255, rel=1e-4)
+    result = compressed(policy, preset="paper")
+    arrays = graph_arrays(result)
+    nodes = onnx.load_from_string(result.graph).graph.node
+    first = next(node for node in nodes if node.op_type == "QuantizeLinear")
+    assert arrays[first.input[1]] == pytest.approx((visited.max() - visited.min()) / 255, rel=1e-4)
+    matrices = [n for n in nodes if n.input[0] in arrays and arrays[n.input[0]].ndim == 2]
+    assert [arrays[node.input[1]].size for node in matrices] == [1, 1, 1]
 
 
-def test_methods_differ_as_they_should():
-    policy = tiny_policy()
-    minmax = scales(compressed(policy))
-    cut = scales(compressed(policy, method="percentile", percentile=90.0))
-    entropy = scales(compressed(policy, method="entropy"))
-    assert all(0.1 * whole < part < 0.9 * whole for part, whole in zip(cut, minmax, strict=True))
-    assert all(0.49 * whole < part <= whole for part, whole in zip(entropy, minmax, strict=True))
-    assert entropy != minmax
+def test_the_paper_quantizes_a_foreign_network_by_its_graph():
+    """One with skip connections: their sums are integer operators too."""
+    policy = tiny_policy("foreign")
+    result = compressed(policy, preset="paper")
+    assert onnx_graph.operators(result.graph)["QLinearAdd"] == 1
+    assert error(policy, result) < 0.02
+    with pytest.raises(PipelineError, match=r"row of linear layers"):
+        compressed(policy)
 
 
-@pytest.mark.parametrize(("per_channel", "size"), [(True, 32), (False, 1)])
-def test_channels_have_scales_of_their_own_where_asked(per_channel: bool, size: int):
-    model = onnx.load_from_string(compressed(tiny_policy(), per_channel=per_channel).graph)
-    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    matrices = [n for n in model.graph.node if n.input[0] in arrays and arrays[n.input[0]].ndim == 2]
-    assert arrays[matrices[0].input[1]].size == size
+@pytest.mark.parametrize("preset", ["best", "paper"])
+def test_the_output_before_tanh_stays_float(preset):
+    assert len(np.unique(compressed(tiny_policy(), preset=preset)(states(1000))[:, 0])) > 512
 
 
-def test_a_reduced_range_leaves_a_bit_free():
-    for reduce_range, largest in ((False, 127), (True, 64)):
-        model = onnx.load_from_string(compressed(tiny_policy(), reduce_range=reduce_range).graph)
-        arrays = [numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
-        assert max(np.abs(a.astype(int)).max() for a in arrays if a.dtype == np.int8) == largest
+def test_the_paper_refuses_options_that_it_fixes():
+    with pytest.raises(OptionError, match=r"preset=paper fixes bits, method"):
+        PostTrainingStaticQuantization(preset="paper", bits=4, method="mse")
 
 
 def test_the_provenance_tells_options_and_figures():
@@ -122,12 +158,15 @@ def test_weights_that_are_no_numbers_are_refused():
         compressed(policy.with_network(network, "broken"))
 
 
-def test_features_that_stand_still_are_taken():
-    """The tracer of ranges meets a layer whose inputs are all zero."""
+@pytest.mark.parametrize("preset", ["best", "paper"])
+@pytest.mark.parametrize("method", ["percentile", "mse", "entropy"])
+def test_features_that_stand_still_are_taken(method, preset):
+    """A layer whose inputs are all zero has no range."""
     policy = tiny_policy()
     network = policy.network
     with torch.no_grad():
         network[1].weight.zero_()
         network[1].bias.fill_(-1.0)
     silent = policy.with_network(network, "its first layer is silent")
-    assert compressed(silent)(states()) == pytest.approx(silent(states()), abs=0.02)
+    options = {"method": method} if preset == "best" else {"preset": preset}
+    assert compressed(silent, **options)(states()) == pytest.approx(silent(states()), abs=0.02)

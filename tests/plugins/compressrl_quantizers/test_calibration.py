@@ -1,0 +1,63 @@
+"""Ranges for quantized activations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from compressrl_quantizers.calibration import range_finder
+
+METHODS = ("minmax", "percentile", "mse", "entropy")
+TAILED = np.concatenate([np.random.default_rng(0).normal(size=20_000), [40.0, -60.0]]).astype(np.float32)
+
+
+def found(method, x=TAILED, percentile=99.0):
+    return range_finder(method, percentile)(x)
+
+
+def rounding_error(x, low, high):
+    scale = (high - low) / 255
+    return float(np.mean((np.rint(np.clip(x, low, high) / scale) * scale - x) ** 2))
+
+
+def test_minmax_takes_all():
+    assert found("minmax") == (-60.0, 40.0)
+
+
+def test_percentile_cuts_both_ends_alike():
+    low, high = found("percentile")
+    kept = np.mean((low <= TAILED) & (high >= TAILED))
+    assert kept == pytest.approx(0.99, abs=1e-3)
+    assert np.mean(low > TAILED) == pytest.approx(np.mean(high < TAILED), abs=1e-3)
+
+
+def test_mse_finds_the_range_of_least_error():
+    ends = found("mse")
+    shares = [(-60.0 * s, 40.0 * s) for s in np.linspace(0.3, 1, 100)]
+    assert rounding_error(TAILED, *ends) <= 1.02 * min(rounding_error(TAILED, *each) for each in shares)
+    # One outlier among few values is worth its levels; without outliers nothing is cut.
+    assert found("mse", np.linspace(-1, 1, 100)) == (-1.0, 1.0)
+
+
+def test_entropy_cuts_outliers_and_nothing_else():
+    low, high = found("entropy")
+    assert -30 < low < 0 < high < 20
+    flat = found("entropy", np.linspace(0, 1, 50_000))
+    assert flat[1] > 0.9
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_values_that_stand_still(method):
+    assert found(method, np.zeros(100, np.float32)) == (0.0, 0.0)
+
+
+@given(
+    x=arrays(np.float32, st.integers(1, 300), elements=st.floats(-1e4, 1e4, width=32)),
+    method=st.sampled_from(METHODS),
+)
+def test_a_range_lies_within_the_values_and_zero(x, method):
+    low, high = found(method, x)
+    assert min(float(x.min()), 0) <= low <= high <= max(float(x.max()), 0)
