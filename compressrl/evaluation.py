@@ -148,7 +148,9 @@ def _measure(
     random_return = _random_return(request.env_id, seeds[:RANDOM_EPISODES])
     steps = _control_steps(request, loaded, profilers)
     states = workloads.record_states(loaded[0].function, request.env_id, request.seed)
-    measured = workloads.measure([side.workload(states) for side in loaded], profilers, progress)
+    measured = workloads.measure(
+        [side.workload(states, request.env_id) for side in loaded], profilers, progress
+    )
     sides = [
         _side(request, side, episodes, readings, figures, step)
         for side, episodes, readings, figures, step in zip(

@@ -139,6 +139,7 @@ class Workload:
     runtime_options: Mapping[str, Any]
     function: PolicyFunction
     observations: Float32Array  # (N, observation_size), states that the baseline visited
+    env_id: str = ""  # Gymnasium id of the environment that they come from; "" where there is none
 
 
 @runtime_checkable

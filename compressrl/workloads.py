@@ -42,8 +42,8 @@ class Loaded:
     runtime: str
     function: PolicyFunction
 
-    def workload(self, observations: Float32Array) -> Workload:
-        """What profilers are given; observations (N, observation_size)."""
+    def workload(self, observations: Float32Array, env_id: str) -> Workload:
+        """What profilers are given; observations (N, observation_size) of that environment."""
         name, _ = plugins.parse(self.runtime)
         return Workload(
             label=self.label,
@@ -53,6 +53,7 @@ class Loaded:
             runtime_options=options.as_dict(plugins.create("runtime", self.runtime)),
             function=self.function,
             observations=observations,
+            env_id=env_id,
         )
 
 

@@ -88,6 +88,21 @@ class Metered:
         return Figure(self.net - base.net, math.hypot(self.phase, base.phase, idle))
 
 
+def remainder(whole: Figure, parts: Sequence[Figure]) -> tuple[float, tuple[float, float]]:
+    """Whole minus its parts, and the 95 % interval of that; they were measured independently.
+
+    Degrees of freedom by Welch and Satterthwaite: sum(u^2)^2 / sum(u^4 / (K - 1)).
+    """
+    terms = [whole, *parts]
+    mean = whole.mean - sum(part.mean for part in parts)
+    variance = sum(term.scatter**2 for term in terms)
+    spread = sum(term.scatter**4 / (len(term.samples) - 1) for term in terms)
+    freedom = variance**2 / spread if spread else math.inf
+    t = float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom))
+    half = t * math.hypot(math.sqrt(variance), *(term.hidden for term in terms))
+    return mean, (mean - half, mean + half)
+
+
 def power(side: Sequence[Window]) -> Figure:
     """W of all meters together."""
     return Figure(np.array([sum(w.joules) / w.seconds for w in side]))

@@ -1,18 +1,16 @@
-"""Windows of decisions: long enough for a meter, interleaved between policies and the idle machine."""
+"""Windows of work: long enough for a meter, interleaved between policies and the idle machine."""
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from compressrl import host
-from compressrl.interfaces import Workload
 from compressrl.interleaving import interleaved
 from compressrl_profilers.meters import Meter, MeterError
+from compressrl_profilers.work import Work
 
-CHUNK_SECONDS = 0.002  # between two readings of the meters: RAPL moves about once a millisecond
 PARKED_SECONDS = 0.02
 SHARP_SECONDS = 0.0005  # a reading takes some µs, being interrupted some ms
 SHARP_TRIES = 5
@@ -26,7 +24,7 @@ class Window:
     """What passed in one window.
 
     seconds, cpu_seconds: wall time, and CPU time of all threads of this process
-    decisions:    0 in an idle window
+    decisions:    steps of its work; 0 in an idle window
     joules:       one figure a meter
     ticks:        how often each meter's counter was seen to move
     busy_seconds: CPU time of the whole machine, all processes; None where /proc/stat is missing
@@ -40,25 +38,6 @@ class Window:
     busy_seconds: float | None
 
 
-class Decisions:
-    """Workload A of the protocol: the policy on recorded observations, batch 1, over and over."""
-
-    def __init__(self, workload: Workload) -> None:
-        self._function = workload.function
-        self._observations = itertools.cycle(list(workload.observations))
-        self.chunk = 1
-
-    def __call__(self) -> int:
-        function = self._function
-        for observation in itertools.islice(self._observations, self.chunk):
-            function(observation)
-        return self.chunk
-
-    def fit_chunk(self, warm_up: Window) -> None:
-        """Choose how many decisions pass between two readings of the meters."""
-        self.chunk = max(1, round(CHUNK_SECONDS * warm_up.decisions / warm_up.seconds))
-
-
 def parked() -> int:
     """The idle window's work: this process sleeps."""
     time.sleep(PARKED_SECONDS)
@@ -66,31 +45,30 @@ def parked() -> int:
 
 
 def measure_windows(
-    workloads: Sequence[Workload], rounds: int, seconds: float, meters: Sequence[Meter] = ()
+    works: Sequence[Work], rounds: int, seconds: float, meters: Sequence[Meter] = ()
 ) -> tuple[list[Window], list[list[Window]]]:
-    """Idle windows, and the windows of every workload: `rounds` of each, interleaved, after one warm-up.
+    """Idle windows, and the windows of every work: `rounds` of each, interleaved, after one warm-up.
 
     Windows of up to `LONGEST_SECONDS` are stretched, up to that, where the warm-up shows a counter that needs
     it; longer ones are taken as asked. Without meters nothing idles. Raises MeterError when a meter fails,
     stands still or is too slow.
     """
-    loops = [Decisions(workload) for workload in workloads]
-    for loop in loops:
-        warm_up = window(loop, min(seconds, LONGEST_SECONDS), meters)
-        loop.fit_chunk(warm_up)
+    for work in works:
+        warm_up = window(work, min(seconds, LONGEST_SECONDS), meters)
+        work.fit_chunk(warm_up.decisions / warm_up.seconds)
         if seconds <= LONGEST_SECONDS:
             seconds = max([seconds, *_needed_seconds(warm_up, meters)])
-    everything: list[Callable[[], int]] = [parked, *loops]
+    everything: list[Callable[[], int]] = [parked, *works]
     found: dict[Callable[[], int], list[Window]] = {side: [] for side in everything}
     for side in interleaved(everything[0 if meters else 1 :], rounds):
         taken = window(side, seconds, meters)
         _refuse_slow_counter(taken, meters)
         found[side].append(taken)
-    return found[parked], [found[loop] for loop in loops]
+    return found[parked], [found[work] for work in works]
 
 
 def window(work: Callable[[], int], seconds: float, meters: Sequence[Meter]) -> Window:
-    """Repeat `work` (it returns its number of decisions) for `seconds`; read the meters in between."""
+    """Repeat `work` (it returns how many steps it took) for `seconds`; read the meters in between."""
     decisions, ticks = 0, [0] * len(meters)
     busy = host.busy_seconds()
     cpu = time.process_time()

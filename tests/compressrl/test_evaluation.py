@@ -110,6 +110,8 @@ def test_every_metric_is_real(report: EvaluationReport) -> None:
         assert 0 < side.latency.p50_us <= (side.latency.p99_us or 0)
         assert side.energy.kind != "unavailable"
         assert side.energy.cpu_seconds_per_decision is not None
+        step = side.energy.details["control_step"]["cpu_seconds"]
+        assert 0 < step["environment"] < step["both"]
         assert (side.memory.library or 0) > 1 << 20
         assert (side.control_step.total_us or 0) > (side.control_step.policy_us or 0) > 0
 

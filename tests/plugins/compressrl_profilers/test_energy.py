@@ -15,12 +15,16 @@ from compressrl.interfaces import Workload
 from compressrl.testing import ProfilerContract
 from compressrl.testing.policies import states, tiny_policy
 from compressrl.testing.powercap import FakePowercap
-from compressrl_profilers import energy
+from compressrl_profilers import energy_record
 from compressrl_profilers.battery import BatteryMeter
 from compressrl_profilers.energy import EnergyProfiler
 from compressrl_profilers.figures import Metered
 from compressrl_profilers.windows import Window
 
+EVERY_RECORD = {
+    "zones", "windows", "window_seconds", "decisions", "counter_period_seconds",
+    "gross_joules_per_decision", "net_joules_per_decision", "control_step",
+}  # fmt: skip
 SHORT = {"windows": 2, "window_seconds": 0.5}
 
 
@@ -83,7 +87,9 @@ class TestWithoutMeter:
         assert base.ci95 == pytest.approx((base.cpu_seconds_per_decision, 15 * base.cpu_seconds_per_decision))
         assert base.source == "CPU time x 4 W per core (assumed, range 1-15 W)"
         assert "No CPU energy counter under /nowhere" in base.reason
-        assert base.details["workload"] == energy.WORKLOAD
+        assert base.details["workload"] == energy_record.WORKLOAD
+        assert base.details.keys() >= EVERY_RECORD
+        assert base.details["zones"] == []
         assert base.below_resolution is None
         assert compressed.below_resolution is False
         assert 0 < compressed.joules_per_decision < base.joules_per_decision / 5
@@ -155,7 +161,12 @@ class TestWithMeter:
         assert half.joules_per_decision == pytest.approx(0.5e-3, rel=0.1)
         assert base.details["idle_watts"] == pytest.approx(10.0, rel=0.1)
         assert base.details["gross_joules_per_decision"] > base.details["net_joules_per_decision"]
-        assert base.details["ticks_per_window"] >= 50
+        assert base.details.keys() >= EVERY_RECORD
+        assert base.details["zones"] == [
+            "package-0", "package-0/dram", "package-1", "package-1/dram",
+        ]  # fmt: skip
+        assert base.details["counter_period_seconds"] < 0.02
+        assert base.details["control_step"] is None, "these observations come from no environment"
         assert base.ci95[0] < base.joules_per_decision < base.ci95[1]
         assert base.below_resolution is None
         assert half.below_resolution is False
@@ -207,18 +218,22 @@ class TestBelowResolution:
     idle = (Window(1.0, 0.0, 0, (10.0,), (50,), 0.0), Window(1.0, 0.0, 0, (10.0,), (50,), 0.0))
 
     def _compare(self, base_joules, joules):
-        meter = type("RealMeter", (), {"source": "powercap package-0", "simulated": False})()
+        meter = type(
+            "RealMeter", (), {"source": "powercap package-0", "zones": ("package-0",), "simulated": False}
+        )()
         sides = [
             [Window(1.0, 1.0, 1000, (value,), (500,), 1.0) for value in values]
             for values in (base_joules, joules)
         ]
         base, part = (Metered.of(side, self.idle) for side in sides)
-        return energy._metered([meter], "", sides[1], self.idle, part, base)
+        return energy_record._metered([meter], "", sides[1], self.idle, part, base, None)
 
     def test_a_difference_whose_interval_holds_zero(self):
         record = self._compare([20.0, 21.0, 22.0], [20.2, 20.9, 22.1])
         assert record.below_resolution is True
         assert record.kind == "measured"
+        assert record.details["zones"] == ["package-0"]
+        assert record.details["counter_period_seconds"] == pytest.approx(0.002)
         assert record.joules_per_decision == pytest.approx((sum([20.2, 20.9, 22.1]) / 3 - 10) / 1000)
 
     def test_a_difference_beyond_it(self):
@@ -226,25 +241,27 @@ class TestBelowResolution:
 
 
 class TestOrigin:
-    meter = type("RealMeter", (), {"source": "powercap package-0", "simulated": False})()
+    meter = type(
+        "RealMeter", (), {"source": "powercap package-0", "zones": ("package-0",), "simulated": False}
+    )()
 
     def test_alone_is_measured(self):
-        origin = energy._origin([self.meter], (0.95, 0.97))
+        origin = energy_record._origin([self.meter], (0.95, 0.97))
         assert (origin.kind, origin.own, origin.reason) == ("measured", 1.0, "")
 
     def test_in_company_is_attributed_by_the_share_above_idle(self):
-        origin = energy._origin([self.meter], (0.5, 0.8))
+        origin = energy_record._origin([self.meter], (0.5, 0.8))
         assert (origin.kind, origin.cpu_share, origin.own) == ("attributed", 0.5, 0.8)
         assert "Others had 50% of the CPU time" in origin.reason
 
     def test_unknown_company_is_said(self):
-        origin = energy._origin([self.meter], None)
+        origin = energy_record._origin([self.meter], None)
         assert (origin.kind, origin.cpu_share) == ("measured", None)
         assert "unknown" in origin.reason
 
     def test_one_simulated_meter_makes_all_simulated(self):
         fake = type("FakeMeter", (), {"source": "powercap package-0", "simulated": True})()
-        origin = energy._origin([self.meter, fake], (0.5, 0.8))
+        origin = energy_record._origin([self.meter, fake], (0.5, 0.8))
         assert (origin.kind, origin.own) == ("simulated", 1.0)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from compressrl_profilers import figures
 from compressrl_profilers.figures import Figure, Metered
@@ -97,3 +98,18 @@ def test_what_others_use_all_along_does_not_lower_the_share_above_idle():
 def test_shares_are_unknown_without_the_machines_busy_time():
     window = _window(1.0, busy=None)
     assert figures.cpu_shares([window], [window]) is None
+
+
+def test_a_remainder_is_welchs_difference():
+    whole, part = np.array([9.0, 10.0, 11.5]), np.array([3.0, 3.1, 2.9, 3.05, 3.2])
+    mean, interval = figures.remainder(Figure(whole), [Figure(part)])
+    expected = stats.ttest_ind(whole, part, equal_var=False).confidence_interval(0.95)
+    assert mean == pytest.approx(whole.mean() - part.mean())
+    assert interval == pytest.approx((expected.low, expected.high))
+
+
+def test_a_remainder_takes_away_every_part_and_keeps_what_scatter_hides():
+    flat = np.full(3, 1.0)
+    mean, (low, high) = figures.remainder(Figure(flat * 5, hidden=0.3), [Figure(flat), Figure(flat, 0.4)])
+    assert mean == 3.0
+    assert (high - low) / 2 == pytest.approx(1.96 * 0.5, rel=1e-3)

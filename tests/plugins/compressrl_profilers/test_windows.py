@@ -1,13 +1,12 @@
+import itertools
 import time
 
-import numpy as np
 import pytest
 
-from compressrl.interfaces import Workload
-from compressrl.testing.policies import tiny_policy
 from compressrl_profilers import windows
 from compressrl_profilers.meters import MeterError
-from compressrl_profilers.windows import Decisions, Window, measure_windows, window
+from compressrl_profilers.windows import Window, measure_windows, window
+from compressrl_profilers.work import Work
 
 
 class _Clockwork:
@@ -29,27 +28,8 @@ class _Clockwork:
         self.checks += 1
 
 
-def _workload(function, observations=3):
-    return Workload(
-        "baseline", tiny_policy(), "", "", {}, function, np.arange(observations, dtype=np.float32)[:, None]
-    )
-
-
-def test_decisions_take_the_observations_in_turn():
-    seen = []
-    loop = Decisions(_workload(lambda observation: seen.append(float(observation[0]))))
-    loop.chunk = 5
-    assert loop() == 5
-    assert loop() == 5
-    assert seen == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
-
-
-def test_the_chunk_fits_the_time_between_two_readings():
-    loop = Decisions(_workload(lambda _: None))
-    loop.fit_chunk(Window(1.0, 1.0, 20_000, (), (), None))
-    assert loop.chunk == 40
-    loop.fit_chunk(Window(1.0, 1.0, 3, (), (), None))
-    assert loop.chunk == 1
+def _work(value=None):
+    return Work(itertools.repeat(value))
 
 
 def test_a_window_counts_joules_ticks_decisions_and_time(monkeypatch):
@@ -83,7 +63,7 @@ def test_parking_takes_no_decision_and_hardly_any_cpu_time():
 
 
 def test_nothing_idles_without_meters():
-    idle, (side,) = measure_windows([_workload(lambda _: None)], 3, 0.01)
+    idle, (side,) = measure_windows([_work()], 3, 0.01)
     assert (idle, len(side)) == ([], 3)
 
 
@@ -115,11 +95,11 @@ def test_sides_and_idle_windows_are_interleaved_after_a_warm_up(monkeypatch):
     order = []
 
     def taken(work, seconds, meters):
-        order.append("-" if work is windows.parked else work._function(None))
+        order.append("-" if work is windows.parked else next(work._steps))
         return _ticking(1000)(work, seconds, meters)
 
     monkeypatch.setattr(windows, "window", taken)
-    sides = [_workload(lambda _: "A"), _workload(lambda _: "B")]
+    sides = [_work("A"), _work("B")]
     idle, (base, compressed) = measure_windows(sides, 2, 1.0, [_Clockwork()])
 
     assert "".join(order) == "AB-ABBA-"
@@ -130,7 +110,7 @@ def test_sides_and_idle_windows_are_interleaved_after_a_warm_up(monkeypatch):
 @pytest.mark.parametrize(("per_second", "seconds"), [(1000, 1.0), (75, 1.0), (25, 3.0), (10, 7.5)])
 def test_windows_stretch_for_a_counter_that_needs_it(monkeypatch, per_second, seconds):
     monkeypatch.setattr(windows, "window", _ticking(per_second))
-    idle, (side,) = measure_windows([_workload(None)], 2, 1.0, [_Clockwork()])
+    idle, (side,) = measure_windows([_work()], 2, 1.0, [_Clockwork()])
     assert [taken.seconds for taken in [*idle, *side]] == pytest.approx([seconds] * 4)
 
 
@@ -138,12 +118,12 @@ def test_windows_stretch_for_a_counter_that_needs_it(monkeypatch, per_second, se
 def test_a_counter_that_no_window_is_long_enough_for_is_refused_at_once(monkeypatch, per_second):
     monkeypatch.setattr(windows, "window", _ticking(per_second))
     with pytest.raises(MeterError, match=f"clockwork moved {per_second} times in 1 s: too slow"):
-        measure_windows([_workload(None)], 2, 1.0, [_Clockwork()])
+        measure_windows([_work()], 2, 1.0, [_Clockwork()])
 
 
 def test_longer_windows_as_asked_take_a_slower_counter(monkeypatch):
     monkeypatch.setattr(windows, "window", _ticking(3))
-    _, (side,) = measure_windows([_workload(None)], 2, 30.0, [_Clockwork()])
+    _, (side,) = measure_windows([_work()], 2, 30.0, [_Clockwork()])
     assert [taken.seconds for taken in side] == [30.0, 30.0]
 
 
@@ -155,7 +135,7 @@ def test_a_batterys_windows_are_not_judged_by_their_short_warm_up(monkeypatch):
         return _ticking(0.1)(work, seconds, meters)
 
     monkeypatch.setattr(windows, "window", taken)
-    _, (side,) = measure_windows([_workload(None)], 2, 600.0, [_Clockwork()])
+    _, (side,) = measure_windows([_work()], 2, 600.0, [_Clockwork()])
     assert lengths == [10.0, 600.0, 600.0, 600.0, 600.0]
     assert [taken.ticks for taken in side] == [(60,), (60,)]
 
@@ -164,4 +144,4 @@ def test_a_counter_that_slows_down_after_the_warm_up_is_refused(monkeypatch):
     speeds = iter([1000, 1000, 40])
     monkeypatch.setattr(windows, "window", lambda *args: _ticking(next(speeds))(*args))
     with pytest.raises(MeterError, match="clockwork moved 40 times in a window of 1 s; a figure needs 50"):
-        measure_windows([_workload(None)], 2, 1.0, [_Clockwork()])
+        measure_windows([_work()], 2, 1.0, [_Clockwork()])
