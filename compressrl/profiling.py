@@ -136,7 +136,7 @@ def profile(
         versions["compressed"] = pipeline.run(stages, baseline, lab)
     loaded, skipped = _load_all(versions, request.runtimes)
     states = workloads.record_states(loaded[0].function, request.env_id, seed)
-    measured = workloads.measure([each.workload(states) for each in loaded], made, progress)
+    measured = workloads.measure([each.workload(states, request.env_id) for each in loaded], made, progress)
     return ProfileReport(
         request=request,
         models={version: model_size.measure(policy) for version, policy in versions.items()},
