@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compressrl import files
-from compressrl.errors import UnknownNameError, UsageError
+from compressrl.errors import UsageError
 from compressrl.records import EvaluationReport, Side
 
 # As in `EpisodeRecords` and `EpisodeCost`; empty (null) where it was not read.
@@ -35,13 +35,9 @@ INSTALL = "pip install 'compressrl[parquet]'"
 
 def check(path: Path) -> None:
     """Raise UsageError when this file could not be written: suffix, folder, missing library."""
-    if path.suffix not in _WRITERS:
-        raise UnknownNameError("suffix of --episodes-file", path.suffix, _WRITERS)
+    files.check_target(path, _WRITERS, "--episodes-file")
     if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise UsageError(f"{path}: Parquet needs pyarrow. Install it with: {INSTALL}, or write a .csv file.")
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder: name a file.")
-    files.make_folder(path.parent, "--episodes-file")
 
 
 def write(path: Path, report: EvaluationReport) -> None:

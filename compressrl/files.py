@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from compressrl.errors import CompressrlError, UsageError
+from compressrl.errors import CompressrlError, UnknownNameError, UsageError
 
 
 @contextlib.contextmanager
@@ -56,3 +56,13 @@ def make_folder(path: Path, option: str = "--out") -> Path:
             f"The folder {path} cannot be written: {error.strerror or error}. Choose another {option}."
         ) from error
     return path
+
+
+def check_target(path: Path, suffixes: Iterable[str], option: str) -> None:
+    """Raise UsageError where a file that `option` names could not be written: suffix, folder."""
+    known = list(suffixes)
+    if path.suffix not in known:
+        raise UnknownNameError(f"suffix of {option}", path.suffix, known)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder: name a file.")
+    make_folder(path.parent, option)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from compressrl import defaults
-from compressrl.cli import terminal
+from compressrl.cli import power, terminal
 
 
 @terminal.reported
@@ -48,6 +48,9 @@ def evaluate(
     episodes_file: Annotated[
         Path | None, typer.Option(help="Write the episodes of both sides: FILE.parquet or FILE.csv.")
     ] = None,
+    power_trace: Annotated[
+        Path | None, typer.Option(help="Write power over time, sampled meanwhile: FILE.csv. Needs a meter.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The report as one JSON object on stdout.")] = False,
 ) -> None:
     """Compress a trained policy and measure both versions side by side."""
@@ -56,7 +59,7 @@ def evaluate(
 
     folder = out or _default_folder(algo or (policy.stem if policy else ""), env, compressor)
     try:
-        with terminal.TerminalProgress() as progress:
+        with terminal.TerminalProgress() as bars, power.traced(power_trace, profiler or (), bars) as progress:
             report = evaluation.evaluate(
                 algo, compressor, env, policy=policy or "", runtime=runtime, episodes=episodes, seed=seed,
                 margin=margin, profilers=profiler or (), instrumentation=instrumentation, workers=workers,

@@ -102,12 +102,10 @@ def _table(report: EvaluationReport) -> Table:
         units.latency(comp.latency),
         _change(base.latency.p50_us, comp.latency.p50_us),
     )
-    table.add_row(
-        "control step: policy\n  environment\n  instrumentation",
-        _control_step(base.control_step),
-        _control_step(comp.control_step),
-        _change(base.control_step.total_us, comp.control_step.total_us),
-    )
+    for part in ("policy", "environment", "instrumentation"):
+        before, after = getattr(base.control_step, f"{part}_us"), getattr(comp.control_step, f"{part}_us")
+        shares = _share(before, base.control_step), _share(after, comp.control_step)
+        table.add_row(f"step: {part}", *shares, _change(before, after))
     before, after = base.energy.cpu_seconds_per_decision, comp.energy.cpu_seconds_per_decision
     table.add_row(
         "CPU time a decision", units.micro(before, "s"), units.micro(after, "s"), _change(before, after)
@@ -122,12 +120,8 @@ def _return(side: Side) -> str:
     return f"{side.episodes.mean_return:,.0f} ± {side.episodes.std_return:,.0f}"
 
 
-def _control_step(step: ControlStep) -> str:
-    total = step.total_us
-    parts = (step.policy_us, step.environment_us, step.instrumentation_us)
-    return "\n".join(
-        "n/a" if part is None or not total else f"{part:.1f} µs, {part / total:.0%}" for part in parts
-    )
+def _share(part: float | None, step: ControlStep) -> str:
+    return "n/a" if part is None or not step.total_us else f"{part:.1f} µs, {part / step.total_us:.0%}"
 
 
 def _change(before: float | None, after: float | None, below_resolution: bool | None = None) -> str:
