@@ -193,6 +193,7 @@ def _side(
         runtime=request.runtime,
         episodes=episodes,
         iqm_return=statistics.iqm(episodes.returns),
+        iqm_ci95=statistics.iqm_interval(episodes.returns, seed=request.seed),
         model=model_size.measure(side.policy),
         latency=measured.latency,
         energy=measured.energy,

@@ -149,8 +149,9 @@ class Retention:
     pairs:        episodes
     zero_return:  return that counts as nothing kept: 0, or the random policy's mean return where the
                   baseline's mean return is not positive
-    above_random: the same ratio with the random policy's mean return as zero
+    above_random, above_random_ci95: the same ratio with the random policy's mean return as zero
     probability_of_improvement: share of pairs in which the compressed policy did better (ties count half)
+    probability_of_improvement_ci95: its score interval (Wilson 1927); None for a single pair
     difference, difference_ci95: compressed minus baseline mean return
     """
 
@@ -161,7 +162,9 @@ class Retention:
     pairs: int
     zero_return: float
     above_random: float | None
+    above_random_ci95: tuple[float, float] | None
     probability_of_improvement: float
+    probability_of_improvement_ci95: tuple[float, float] | None
     difference: float
     difference_ci95: tuple[float, float] | None
 
@@ -207,6 +210,7 @@ class Side:
     runtime: str
     episodes: EpisodeRecords
     iqm_return: float
+    iqm_ci95: tuple[float, float] | None
     model: ModelSize
     latency: Latency
     energy: Energy
@@ -221,6 +225,7 @@ class Side:
                 "mean": episodes.mean_return,
                 "std": episodes.std_return,
                 "iqm": self.iqm_return,
+                "iqm_ci95": self.iqm_ci95,
                 "per_episode": list(episodes.returns),
                 "episode_seeds": list(episodes.seeds),
                 "episode_lengths": list(episodes.lengths),

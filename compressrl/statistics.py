@@ -54,12 +54,17 @@ def retention(
     base, comp = pairs[..., 0], pairs[..., 1]
     zero = 0.0 if base.mean() > 0 or random_return is None else random_return
     means = _resampled_means(pairs, resamples, np.random.default_rng(seed))
+    wins = (comp > base) + 0.5 * (comp == base)
     units = base.shape[0] if base.shape[0] > 1 else base.shape[1]  # what is resampled independently
-    value = _ratio(base, comp, zero)
-    # A resample in which the baseline fails altogether has no ratio; it counts as the worst possible.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.where(means[:, 0] > zero, (means[:, 1] - zero) / (means[:, 0] - zero), -np.inf)
-    interval = _interval(ratios, units) if value is not None else None
+
+    def above(zero: float | None) -> tuple[float | None, tuple[float, float] | None]:
+        value = None if zero is None else _ratio(base, comp, zero)
+        if zero is None or value is None:
+            return None, None
+        return value, expanded_interval(_ratios(means, zero), units, units - 1)
+
+    value, interval = above(zero)
+    above_random, above_random_ci95 = above(random_return)
     return Retention(
         value=value,
         ci95=interval,
@@ -67,20 +72,37 @@ def retention(
         non_inferior=interval is not None and interval[0] > 1 - margin,
         pairs=int(base.size),
         zero_return=zero,
-        above_random=None if random_return is None else _ratio(base, comp, random_return),
-        probability_of_improvement=float((comp > base).mean() + 0.5 * (comp == base).mean()),
+        above_random=above_random,
+        above_random_ci95=above_random_ci95,
+        probability_of_improvement=float(wins.mean()),
+        probability_of_improvement_ci95=_score_interval(wins.mean(axis=1) if len(wins) > 1 else wins[0]),
         difference=float(comp.mean() - base.mean()),
-        difference_ci95=_interval(means[:, 1] - means[:, 0], units),
+        difference_ci95=expanded_interval(means[:, 1] - means[:, 0], units, units - 1),
     )
 
 
-def mean_interval(values: Sequence[float] | Floats) -> tuple[float, float]:
-    """95 % t-interval of a mean; equal ends for a single value."""
+def iqm_interval(
+    values: Sequence[float] | Floats, *, seed: int = 0, resamples: int = RESAMPLES
+) -> tuple[float, float] | None:
+    """95 % bootstrap interval of the interquartile mean; None for a single value."""
     array = np.asarray(values, dtype=np.float64)
-    if len(array) < 2:
-        return float(array.mean()), float(array.mean())
-    half = stats.t.ppf(0.5 + CONFIDENCE / 2, len(array) - 1) * array.std(ddof=1) / np.sqrt(len(array))
-    return float(array.mean() - half), float(array.mean() + half)
+    which = np.random.default_rng(seed).integers(len(array), size=(resamples, len(array)))
+    return expanded_interval(stats.trim_mean(array[which], 0.25, axis=1), len(array), len(array) - 1)
+
+
+def expanded_interval(samples: Floats, runs: int, degrees: int) -> tuple[float, float] | None:
+    """Expanded percentile interval (95 %) of bootstrap samples; None for a single run.
+
+    runs:    how many runs are resampled together. Resampling divides by n, not n - 1
+    degrees: degrees of freedom of the spread, runs - 1 in one stratum. Resampling knows no t distribution
+    So the tails are cut at Φ(t √(n / (n - 1))) with Student's t (Hesterberg 2015, §4.1).
+    """
+    if runs < 2:
+        return None
+    t = stats.t.ppf((1 - CONFIDENCE) / 2, degrees)
+    tail = stats.norm.cdf(t * np.sqrt(runs / (runs - 1)))
+    low, high = np.quantile(samples, [tail, 1 - tail], method="inverted_cdf")
+    return float(low), float(high)
 
 
 def _paired(baseline: Returns, compressed: Returns) -> Floats:
@@ -99,18 +121,25 @@ def _resampled_means(pairs: Floats, resamples: int, rng: np.random.Generator) ->
     return means
 
 
-def _interval(samples: Floats, units: int) -> tuple[float, float] | None:
-    """Expanded percentile interval of a bootstrap over this many independent units; None for a single one.
+def _score_interval(wins: Floats) -> tuple[float, float] | None:
+    """95 % score interval (Wilson 1927) of a mean of values in [0, 1]; None for a single one.
 
-    Resampling n units divides by n, not n - 1, and knows no t distribution. So the tails are cut at
-    Φ(t √(n / (n - 1))) with Student's t of n - 1 degrees of freedom (Hesterberg 2015, §4.1).
+    A resampled share knows no doubt where all pairs are won; this does. Exact for won and lost, and wider
+    than need be for values between: their variance is at most p(1 - p).
     """
-    if units < 2:
+    n, p = len(wins), wins.mean()
+    if n < 2:
         return None
-    t = stats.t.ppf((1 - CONFIDENCE) / 2, units - 1)
-    tail = stats.norm.cdf(t * np.sqrt(units / (units - 1)))
-    low, high = np.quantile(samples, [tail, 1 - tail], method="inverted_cdf")
-    return float(low), float(high)
+    square = stats.norm.ppf(0.5 + CONFIDENCE / 2) ** 2
+    middle = (p + square / (2 * n)) / (1 + square / n)
+    half = np.sqrt(square * (p * (1 - p) / n + square / (4 * n**2))) / (1 + square / n)
+    return float(max(0.0, middle - half)), float(min(1.0, middle + half))
+
+
+def _ratios(means: Floats, zero: float) -> Floats:
+    """Ratio above `zero` of each resample; where the baseline fails altogether, it is the worst possible."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(means[:, 0] > zero, (means[:, 1] - zero) / (means[:, 0] - zero), -np.inf)
 
 
 def _ratio(base: Floats, comp: Floats, zero: float) -> float | None:

@@ -12,6 +12,7 @@ import argparse
 import resource
 import time
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import gymnasium
 import numpy as np
@@ -66,7 +67,7 @@ def policies() -> dict[str, Policy]:
 def untrained(env: gymnasium.Env) -> Policy:
     rng, row = np.random.default_rng(0), []
     sizes = [env.observation_space.shape[0], 256, 256, env.action_space.shape[0]]
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+    for inputs, outputs in pairwise(sizes):
         weight = rng.normal(0, inputs**-0.5, (outputs, inputs)).astype(np.float32)
         row += [layers.Linear(weight, np.zeros(outputs, np.float32)), layers.Activation("relu")]
     high = env.action_space.high

@@ -42,6 +42,7 @@ def side(returns: tuple[float, ...], costs: tuple[EpisodeCost, ...]) -> Side:
         runtime="onnx",
         episodes=EpisodeRecords(seeds, returns, tuple(10 * s for s in seeds), (0.1,) * len(seeds), costs),
         iqm_return=0.0,
+        iqm_ci95=None,
         model=ModelSize(1, 4, 4, 4, 32, 1.0),
         latency=Latency(),
         energy=Energy(None, None, "unavailable", ""),

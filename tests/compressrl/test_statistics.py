@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from compressrl import statistics
-from compressrl.statistics import iqm, retention
+from compressrl.statistics import iqm, iqm_interval, retention
 
 RETURNS = st.lists(st.floats(1, 1e4), min_size=2, max_size=12)
 PAIRS = st.lists(st.tuples(st.floats(1, 1e4), st.floats(-1e4, 1e4)), min_size=2, max_size=12)
@@ -197,6 +198,63 @@ def test_probability_of_improvement_counts_ties_half():
     assert kept.probability_of_improvement == (0.5 + 1 + 0 + 1) / 4
 
 
+def test_the_interval_of_the_probability_of_improvement_is_wilsons():
+    # Worked out by hand: 8 of 10 won, z = 1.96.
+    kept = retention([0.0] * 10, [1.0] * 8 + [-1.0] * 2, random_return=-1.0)
+    assert kept.probability_of_improvement == 0.8
+    assert kept.probability_of_improvement_ci95 == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert retention([1.0] * 3, [2.0] * 3).probability_of_improvement_ci95 == pytest.approx(
+        (0.4385, 1), abs=1e-4
+    )
+    assert retention([1.0], [2.0]).probability_of_improvement_ci95 is None
+    two = retention([[1.0] * 9] * 2, [[2.0] * 9] * 2).probability_of_improvement_ci95
+    assert two[0] < 0.4, "checkpoints are what is independent, not their episodes"
+
+
+@pytest.mark.parametrize("episodes", [1, 2, 10])
+def test_retention_above_random_has_an_interval_of_its_own(episodes):
+    rng = np.random.default_rng(3)
+    base, comp = rng.normal(40_000, 500, episodes), rng.normal(39_000, 500, episodes)
+    kept = retention(base, comp, random_return=31_000.0)
+    shifted = retention(base - 31_000, comp - 31_000)
+    assert kept.above_random == pytest.approx(shifted.value)
+    if episodes == 1:
+        assert kept.above_random_ci95 is None
+    else:
+        assert kept.above_random_ci95 == pytest.approx(shifted.ci95)
+    assert retention(base, comp).above_random_ci95 is None
+
+
+@pytest.mark.parametrize("episodes", [10, 30])
+def test_scipys_bootstrap_cut_at_the_same_tails_finds_the_same_interval(episodes):
+    rng = np.random.default_rng(2)
+    base, comp = rng.normal(3000, 600, episodes), rng.normal(2900, 700, episodes)
+    tail = stats.norm.cdf(stats.t.ppf(0.025, episodes - 1) * np.sqrt(episodes / (episodes - 1)))
+    theirs = stats.bootstrap(
+        (base, comp),
+        lambda x, y, axis: y.mean(axis) / x.mean(axis),
+        paired=True,
+        n_resamples=20_000,
+        confidence_level=1 - 2 * tail,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    low, high = retention(base, comp, resamples=20_000).ci95
+    assert (low, high) == pytest.approx(tuple(theirs), abs=0.04 * (high - low))
+
+
+@quick
+@given(st.lists(st.floats(-100, 100), min_size=2, max_size=12))
+def test_the_interval_of_the_iqm_lies_among_its_values(values):
+    low, high = iqm_interval(values, resamples=300)
+    assert min(values) - 1e-9 <= low <= high <= max(values) + 1e-9
+    assert (low, high) == iqm_interval(values, resamples=300)
+
+
+def test_the_iqm_of_one_value_has_no_interval():
+    assert iqm_interval([3.0]) is None
+
+
 def test_iqm_is_the_mean_of_the_middle_half():
     assert iqm([100, 1, 2, 3, 4, 5, -50, 6]) == pytest.approx(fmean([2, 3, 4, 5]))
     assert iqm([7]) == 7
@@ -247,6 +305,26 @@ def coverage(name: str, episodes: int, experiments: int) -> float:
 def test_the_interval_holds_the_truth_as_often_as_it_says(name, episodes, least):
     """500 experiments: the share is known to ±1.9 points. A plain percentile interval fails at 10 pairs."""
     assert least <= coverage(name, episodes, 500) <= 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.5, 0.8, 0.95])
+def test_the_interval_of_the_probability_of_improvement_holds_the_truth(share):
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(500):
+        kept = retention(np.zeros(30), np.where(rng.random(30) < share, 1.0, -1.0), resamples=2)
+        low, high = kept.probability_of_improvement_ci95
+        held += low <= share <= high
+    assert 0.93 <= held / 500 <= 0.99
+
+
+@pytest.mark.slow
+def test_the_interval_of_the_iqm_holds_the_truth():
+    rng, held = np.random.default_rng(0), 0
+    for seed in range(500):
+        low, high = iqm_interval(rng.normal(3000, 500, 10), seed=seed, resamples=1000)
+        held += low <= 3000 <= high
+    assert 0.93 <= held / 500 <= 0.97
 
 
 @pytest.mark.slow

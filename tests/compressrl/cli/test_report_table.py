@@ -31,6 +31,7 @@ def side(returns: tuple[float, ...], size: int, p50_us: float | None) -> Side:
         runtime="onnx",
         episodes=EpisodeRecords(tuple(range(count)), returns, (1000,) * count, (0.1,) * count),
         iqm_return=statistics.iqm(returns),
+        iqm_ci95=None,
         model=ModelSize(100, size, size, size, 8, 1.0),
         latency=Latency(p50_us, p50_us, p50_us, 10) if p50_us else Latency(reason="no clock"),
         energy=Energy(5e-5, (1e-5, 2e-4), "estimated", "CPU time", "no meter here", 1.2e-5),

@@ -1,0 +1,211 @@
+"""Aggregates over cells: properties, rliable on the same arrays, and how often intervals hold the truth."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import warnings
+from statistics import fmean
+from types import ModuleType
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from compressrl import aggregates
+from compressrl.aggregates import performance_profile, pooled_iqm, probability_of_improvement
+from compressrl.statistics import iqm
+
+CELLS = st.lists(st.lists(st.floats(-10, 10), min_size=2, max_size=6), min_size=1, max_size=4)
+quick = settings(max_examples=30)
+
+
+@quick
+@given(CELLS)
+def test_the_pooled_iqm_is_that_of_all_runs_within_its_interval(cells):
+    found = pooled_iqm(cells, resamples=300)
+    assert found.value == pytest.approx(iqm([x for cell in cells for x in cell]))
+    low, high = found.ci95
+    assert min(map(min, cells)) - 1e-9 <= low <= high <= max(map(max, cells)) + 1e-9
+    assert found == pooled_iqm(cells, resamples=300)
+
+
+def test_runs_are_resampled_within_their_cell():
+    """Cells far apart, without spread of their own: nothing is uncertain."""
+    assert pooled_iqm([[1.0] * 4, [2.0] * 4, [9.0] * 4]).ci95 == (3, 3)
+    assert pooled_iqm([[1.0, 2.0, 9.0] * 4]).ci95 != (3, 3)
+
+
+@quick
+@given(CELLS)
+def test_improvement_over_oneself_is_even_and_the_opposite_adds_up_to_one(cells):
+    assert probability_of_improvement(cells, cells, resamples=50).value == pytest.approx(0.5)
+    shifted = [[x + 0.5 for x in cell] for cell in cells]
+    there = probability_of_improvement(cells, shifted, resamples=50).value
+    back = probability_of_improvement(shifted, cells, resamples=50).value
+    assert there + back == pytest.approx(1)
+
+
+def test_improvement_counts_pairs_of_runs_in_each_cell_and_ties_half():
+    found = probability_of_improvement([[1.0, 3.0], [5.0]], [[2.0, 2.0, 3.0], [5.0, 4.0]])
+    assert found.value == pytest.approx(fmean([(2 + 0.5) / 6, 1.5 / 2]))
+    assert found.ci95 is None, "a cell with a single run"
+
+
+def test_a_profile_falls_from_all_to_none():
+    found = performance_profile([[0.2, 0.9, 1.0], [0.5, 0.95]], [0.0, 0.5, 0.9, 2.0])
+    assert found.thresholds == (0.0, 0.5, 0.9, 2.0)
+    assert found.shares == (1.0, 0.6, 0.4, 0.0)
+    assert found.ci95[0] == (1, 1)
+    assert found.ci95[3] == (0, 0)
+    for (low, high), share in zip(found.ci95, found.shares, strict=True):
+        assert low <= share <= high
+    assert found.ci95[1][1] - found.ci95[1][0] > 0.3
+
+
+@pytest.mark.parametrize("bad", [[], [[]], [[1.0], []], [[[1.0]]]])
+def test_cells_without_runs_are_refused(bad):
+    with pytest.raises(ValueError, match="at least one cell"):
+        pooled_iqm(bad)
+
+
+def test_cells_that_do_not_match_are_refused():
+    with pytest.raises(ValueError, match="2 cells cannot be compared with 1"):
+        probability_of_improvement([[1.0], [2.0]], [[1.0]])
+
+
+def test_blocks_of_resamples_are_all_resamples(monkeypatch):
+    monkeypatch.setattr(aggregates, "BLOCK", 7)
+    rows = list(aggregates._resampled([np.arange(3.0)], 20, np.random.default_rng(0)))
+    assert [len(block[0]) for block in rows] == [7, 7, 6]
+
+
+# The same arrays in rliable, the field's own library.
+
+
+@pytest.fixture(scope="module")
+def rliable():
+    """rliable's library and metrics; of its dependency arch the bootstrap alone, which is all that it uses.
+
+    The rest of arch 7, the newest that rliable allows, cannot be imported beside pandas 3.
+    """
+    for name in ("rliable", "arch"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed: pip install 'compressrl[crosscheck]'")
+    package = ModuleType("arch")
+    package.__path__ = list(importlib.util.find_spec("arch").submodule_search_locations)
+    before = {name for name in sys.modules if name.partition(".")[0] == "arch"}
+    assert not before
+    sys.modules["arch"] = package
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from rliable import library, metrics
+    except (ImportError, TypeError) as error:
+        pytest.skip(f"rliable cannot be imported with what else is installed: {error}")
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "arch"]:
+            del sys.modules[name]
+    return library, metrics
+
+
+RUNS, TASKS, REPEATS = 10, 4, 4000
+OF_ARCH = pytest.mark.filterwarnings("ignore:random_state is deprecated:FutureWarning")
+
+
+@pytest.fixture(scope="module")
+def scores():
+    """(runs, tasks), as rliable takes them, of two methods."""
+    rng = np.random.default_rng(5)
+    level = np.array([0.6, 0.9, 0.95, 1.05])
+    return rng.normal(level, 0.1, (RUNS, TASKS)), rng.normal(level - 0.03, 0.15, (RUNS, TASKS))
+
+
+def plain_interval(monkeypatch):
+    """rliable cuts its resamples at 2.5 and 97.5 %."""
+
+    def interval(samples, runs, degrees):
+        low, high = np.quantile(samples, [0.025, 0.975])
+        return float(low), float(high)
+
+    monkeypatch.setattr(aggregates, "expanded_interval", interval)
+
+
+@OF_ARCH
+def test_rliable_finds_the_same_iqm_and_interval(rliable, scores, monkeypatch):
+    library, metrics = rliable
+    values, intervals = library.get_interval_estimates(
+        {"x": scores[0]},
+        lambda x: np.array([metrics.aggregate_iqm(x)]),
+        reps=REPEATS,
+        random_state=np.random.RandomState(0),
+    )
+    plain_interval(monkeypatch)
+    found = pooled_iqm(list(scores[0].T))
+    assert found.value == pytest.approx(values["x"].item(), abs=1e-12)
+    agree(found.ci95, intervals["x"].ravel())
+
+
+@OF_ARCH
+def test_rliable_finds_the_same_probability_of_improvement(rliable, scores, monkeypatch):
+    library, metrics = rliable
+    values, intervals = library.get_interval_estimates(
+        {"x": list(scores)},
+        lambda x, y: np.array([metrics.probability_of_improvement(x, y)]),
+        reps=1000,
+        random_state=np.random.RandomState(0),
+    )
+    plain_interval(monkeypatch)
+    found = probability_of_improvement(list(scores[0].T), list(scores[1].T))
+    assert found.value == pytest.approx(values["x"].item(), abs=1e-12)
+    agree(found.ci95, intervals["x"].ravel(), within=0.08)
+
+
+def test_rliable_finds_the_same_profile(rliable, scores, monkeypatch):
+    library, _ = rliable
+    thresholds = np.linspace(0.4, 1.2, 9)
+    shares, bands = library.create_performance_profile({"x": scores[0]}, thresholds, reps=REPEATS)
+    plain_interval(monkeypatch)
+    found = performance_profile(list(scores[0].T), thresholds)
+    assert found.shares == pytest.approx(shares["x"].tolist(), abs=1e-12)
+    for ours, theirs in zip(found.ci95, bands["x"].T, strict=True):
+        assert ours == pytest.approx(theirs.tolist(), abs=0.0251), "one run of forty is 0.025"
+
+
+def agree(ours, theirs, within=0.05):
+    """Ends within a share of the width: the Monte-Carlo error of quantiles of some thousand resamples."""
+    assert list(ours) == pytest.approx(list(theirs), abs=within * (theirs[1] - theirs[0]))
+
+
+# How often the 95 % intervals hold the truth: 500 experiments, which know it to ±1.9 points.
+
+
+def held(experiment, seeds=500):
+    return fmean(experiment(np.random.default_rng([1, seed]), seed) for seed in range(seeds))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runs", [10, 20])
+def test_the_interval_of_the_pooled_iqm_holds_the_truth(runs):
+    level = np.array([0.7, 0.9, 0.95, 1.0])[:, None]
+    truth = iqm((level + np.random.default_rng(0).normal(0, 0.1, (4, 250_000))).ravel())
+
+    def experiment(rng, seed):
+        low, high = pooled_iqm(list(level + rng.normal(0, 0.1, (4, runs))), seed=seed, resamples=1000).ci95
+        return low <= truth <= high
+
+    assert 0.93 <= held(experiment) <= 0.97
+
+
+@pytest.mark.slow
+def test_the_interval_of_the_probability_of_improvement_holds_the_truth():
+    """Normal scores one standard deviation apart in one cell, alike in the other."""
+    truth = fmean([0.7602499, 0.5])  # Φ(1 / √2)
+
+    def experiment(rng, seed):
+        better, worse = rng.normal([[1.0], [0.0]], 1, (2, 10)), rng.normal(0, 1, (2, 10))
+        low, high = probability_of_improvement(list(better), list(worse), seed=seed, resamples=1000).ci95
+        return low <= truth <= high
+
+    assert 0.93 <= held(experiment) <= 0.97
