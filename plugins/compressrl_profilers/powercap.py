@@ -32,8 +32,9 @@ class PowercapMeter:
     """Sum of all packages and their DRAM, in joules since this meter was made; about 1 µs a zone.
 
     The root is /sys/class/powercap or COMPRESSRL_POWERCAP_ROOT; one that is not on sysfs is `simulated`.
-    A counter that wrapped once between two readings is counted right: read at least every
-    range / (2 x highest power), some five minutes at 400 W.
+    A counter that wrapped between two readings is counted right, if they are less than half a range apart:
+    read at least every range / (2 x highest power), some five minutes at 400 W. More is taken for a counter
+    that went back (a suspended machine, a reloaded driver): a MeterError, and it counts on from there.
     """
 
     min_window_seconds = 0.0
@@ -88,10 +89,9 @@ class _Counter:
 
     def __init__(self, zone: Zone) -> None:
         self.file = CounterFile(str(zone.counter))
-        self.shown = b""
         self._range = zone.range_uj
-        self._last = 0
-        self.advance(self.read())
+        self.shown = self.read()
+        self._last = self._microjoules(self.shown)
 
     def read(self) -> bytes:
         try:
@@ -101,13 +101,20 @@ class _Counter:
 
     def advance(self, shown: bytes) -> int:
         """Take a new value; microjoules since the one before, across a wrap."""
+        value, last = self._microjoules(shown), self._last
+        self._last, self.shown = value, shown
+        passed = (value - last) % self._range
+        if passed > self._range / 2:
+            raise MeterError(
+                f"{self.file.path} went back from {last} to {value} µJ, or was not read for long."
+            )
+        return passed
+
+    def _microjoules(self, shown: bytes) -> int:
         try:
-            value = int(shown)
+            return int(shown)
         except ValueError as error:
             raise MeterError(f"{self.file.path} does not hold a number.") from error
-        passed = (value - self._last) % self._range
-        self._last, self.shown = value, shown
-        return passed
 
     def check(self) -> None:
         """Raise MeterError when the counter was deleted while it was open."""

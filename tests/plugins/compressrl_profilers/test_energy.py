@@ -127,6 +127,30 @@ class TestWithMeter:
         fake.set(3.0)
         assert profiler.read() == 3.0
 
+    def test_a_counter_that_goes_back_is_no_energy(self, fake):
+        fake.set(100.0)
+        profiler = EnergyProfiler()
+        fake.advance(1.0)
+        assert profiler.available()[0]
+        first = profiler.read()
+        fake.set(0.0)
+        assert profiler.read() is None, "and not a whole range"
+        fake.advance(2.0)
+        assert profiler.read() == first + 2.0
+
+    def test_a_counter_that_goes_back_meanwhile_ends_in_an_estimate(self, fake):
+        fake.set(100.0)
+        calls = 0
+
+        def act(_):
+            nonlocal calls
+            calls += 1
+            fake.set(0.0) if calls == 50 else fake.advance(0.001)
+
+        (record,) = EnergyProfiler(**SHORT).measure([_workload(act)])
+        assert record.kind == "estimated"
+        assert "went back" in record.reason
+
     def test_an_unreadable_counter_gives_the_remedy_and_an_estimate(self, fake):
         fake.make_unreadable("package-1")
         profiler = EnergyProfiler(windows=2)

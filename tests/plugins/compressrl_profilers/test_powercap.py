@@ -102,8 +102,8 @@ def test_a_wrap_between_two_readings_counts_on(root):
 
 
 @settings(max_examples=50, deadline=None)
-@given(start=st.integers(0, 999), steps=st.lists(st.integers(0, 999), max_size=12))
-def test_any_row_of_advances_below_the_range_adds_up(tmp_path_factory, start, steps):
+@given(start=st.integers(0, 999), steps=st.lists(st.integers(0, 500), max_size=12))
+def test_any_row_of_advances_up_to_half_the_range_adds_up(tmp_path_factory, start, steps):
     root = tmp_path_factory.mktemp("powercap")
     fake = FakePowercap(root, dram=False, range_uj=1000)
     fake.set(start / 1e6)
@@ -113,6 +113,20 @@ def test_any_row_of_advances_below_the_range_adds_up(tmp_path_factory, start, st
         fake.advance(step / 1e6)
         passed += counter.advance(counter.read())
     assert passed == sum(steps)
+
+
+@settings(max_examples=50)
+@given(start=st.integers(0, 999), back=st.integers(1, 499))
+def test_any_step_back_is_an_error_and_no_joules(tmp_path_factory, start, back):
+    root = tmp_path_factory.mktemp("powercap")
+    fake = FakePowercap(root, dram=False, range_uj=1000)
+    fake.set(start / 1e6)
+    counter = powercap._Counter(find_zones(root)[0])
+    fake.advance(-back / 1e6)
+    with pytest.raises(MeterError, match="went back"):
+        counter.advance(counter.read())
+    fake.advance(7 / 1e6)
+    assert counter.advance(counter.read()) == 7, "it counts on from there"
 
 
 def test_a_folder_off_sysfs_is_simulated_and_sysfs_itself_is_not(root):
