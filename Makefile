@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Small matrices gain nothing from more threads, and lose to the switching.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install evaluate test test-fast check format bench-instrument bench-evaluate clean
+.PHONY: install evaluate test test-fast check format bench-instrument bench-evaluate bench-runtimes clean
 
 install: $(STAMP)
 
@@ -41,6 +41,9 @@ bench-instrument: install
 
 bench-evaluate: install
 	$(BIN)/python tests/benchmarks/bench_evaluate.py
+
+bench-runtimes: install
+	$(BIN)/python tests/benchmarks/bench_runtimes.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
