@@ -301,10 +301,10 @@ def coverage(name: str, episodes: int, experiments: int) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
-@pytest.mark.parametrize(("episodes", "least"), [(10, 0.92), (30, 0.925)])
-def test_the_interval_holds_the_truth_as_often_as_it_says(name, episodes, least):
+@pytest.mark.parametrize("episodes", [10, 30])
+def test_the_interval_holds_the_truth_as_often_as_it_says(name, episodes):
     """500 experiments: the share is known to ±1.9 points. A plain percentile interval fails at 10 pairs."""
-    assert least <= coverage(name, episodes, 500) <= 0.99
+    assert 0.93 <= coverage(name, episodes, 500) <= 0.97
 
 
 @pytest.mark.slow
@@ -337,7 +337,7 @@ def test_the_interval_over_checkpoints_holds_the_truth():
         comp = level * rng.normal(0.95, 0.05, (5, 1)) + rng.normal(0, 200, (5, 10))
         low, high = retention(base, comp, seed=seed, resamples=2000).ci95
         held += low <= 0.95 <= high
-    assert held / 500 >= 0.925
+    assert 0.93 <= held / 500 <= 0.97
 
 
 def test_confidence_is_what_the_report_says():
