@@ -245,13 +245,14 @@ def test_workers_do_not_outlive_this_process(number, tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", tmp_path / "script.py"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     shown = [process.stdout.readline() for _ in range(20)]
     assert all(shown)
     workers = children(process.pid)
     assert len(workers) == 2
-    process.send_signal(number)
+    # Ctrl-C reaches everything in the terminal's foreground.
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
     _, err = process.communicate(timeout=30)
     assert err.count("Traceback") == (number == signal.SIGINT), "the script's own, and none of a worker"
     deadline = time.monotonic() + 20
