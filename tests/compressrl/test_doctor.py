@@ -121,12 +121,13 @@ def test_amds_boost_counts_the_other_way_round(monkeypatch: pytest.MonkeyPatch, 
 
 def test_what_others_use_is_the_machines_busy_time_less_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
     started = time.perf_counter()
-    busy = {"others": 0.0}
+    busy = {"own": 0.8, "others": 0.0}
 
-    def seconds() -> float:
-        return time.process_time() + busy["others"] * (time.perf_counter() - started)
+    def seconds(*who: str) -> float:
+        return sum(busy[name] for name in who) * (time.perf_counter() - started)
 
-    monkeypatch.setattr("compressrl.host.busy_seconds", seconds)
+    monkeypatch.setattr("compressrl.host.busy_seconds", lambda: seconds("own", "others"))
+    monkeypatch.setattr("time.process_time", lambda: seconds("own"))
     assert doctor._load().good is True
     busy["others"] = 1.5
     loaded = doctor._load()

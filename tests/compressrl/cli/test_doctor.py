@@ -56,7 +56,7 @@ def test_the_table_names_everything_and_cuts_no_command(word: str, table: str) -
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> str:
-    done = run(root=tmp_path_factory.mktemp("empty"))
+    done = run(root=tmp_path_factory.mktemp("empty") / ("longer-than-a-cell" * 4))
     assert done.returncode == 0, done.stderr
     return done.stdout
 
