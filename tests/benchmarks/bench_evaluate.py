@@ -114,7 +114,7 @@ def sb3_episodes(env_id: str, policy: Policy, episodes: int):
 
 def compare(env_id: str, policy: Policy, episodes: int, rounds: int, runtimes: list[str]) -> None:
     cores = episode_pool.available_cores()
-    work = {"bare steps": (2, bare_episode(env_id, policy))}
+    work = {"bare steps": (episodes // cores, bare_episode(env_id, policy))}
     for runtime in runtimes:
         work[f"ours, {runtime}"] = episodes, our_episodes(env_id, policy, runtime, episodes)
     work["Stable-Baselines3"] = 2, sb3_episodes(env_id, policy, 2)
