@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from compressrl import environments
 from compressrl.interfaces import PolicyFunction, Workload
 from compressrl_profilers import figures
 from compressrl_profilers.figures import Figure, Metered
 from compressrl_profilers.meters import Meter
 from compressrl_profilers.windows import LONGEST_SECONDS, Window, measure_windows
 from compressrl_profilers.work import Work, control_steps, record_actions
+
+if TYPE_CHECKING:
+    from compressrl.environments import Env
 
 ROUNDS = 3  # a check beside the figure proper: fewer windows do
 ADDS_UP = 0.1  # the parts may miss the whole by this share of it
@@ -61,7 +63,9 @@ def measure(
     return ControlStep(idle, environment, both)
 
 
-def _open(env_id: str) -> contextlib.closing[environments.Env]:
+def _open(env_id: str) -> contextlib.closing[Env]:
+    from compressrl import environments  # and Gymnasium, which a meter alone does not need
+
     return contextlib.closing(environments.make(env_id))
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from compressrl.environments import Env
 from compressrl.interfaces import Float32Array, PolicyFunction, Workload
+
+if TYPE_CHECKING:
+    from compressrl.environments import Env
 
 CHUNK_SECONDS = 0.002  # between two readings of the meters: RAPL moves about once a millisecond
 EPISODE_SEED = 0
