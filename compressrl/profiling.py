@@ -41,13 +41,12 @@ class ProfileRow:
     measured: Measured
 
     def to_json(self) -> dict[str, Any]:
-        latency, memory = self.measured.latency, self.measured.memory
         return {
             "version": self.version,
             "runtime": self.runtime,
-            "latency_us": latency.to_json(),
+            "latency_us": self.measured.latency.to_json(),
             "energy": asdict(self.measured.energy),
-            "memory_bytes": {**asdict(memory), "library_share": memory.library_share},
+            "memory_bytes": self.measured.memory.to_json(),
         }
 
 

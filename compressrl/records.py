@@ -136,6 +136,9 @@ class Memory:
             return None
         return self.library / (self.library + self.model + self.runtime)
 
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "library_share": self.library_share}
+
 
 @dataclass(frozen=True)
 class Retention:
@@ -234,7 +237,7 @@ class Side:
             "model": asdict(self.model),
             "latency_us": self.latency.to_json(),
             "energy": asdict(self.energy),
-            "memory_bytes": asdict(self.memory),
+            "memory_bytes": self.memory.to_json(),
             "control_step": asdict(self.control_step),
             "runtime": self.runtime,
             "provenance": list(self.policy_provenance),

@@ -51,12 +51,14 @@ def evaluate(
     power_trace: Annotated[
         Path | None, typer.Option(help="Write power over time, sampled meanwhile: FILE.csv. Needs a meter.")
     ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Picture of the report: FILE.svg or FILE.png.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The report as one JSON object on stdout.")] = False,
 ) -> None:
     """Compress a trained policy and measure both versions side by side."""
     from compressrl import evaluation
     from compressrl.cli import report_table
 
+    save_plot = terminal.picture(plot)
     folder = out or _default_folder(algo or (policy.stem if policy else ""), env, compressor)
     try:
         with terminal.TerminalProgress() as bars, power.traced(power_trace, profiler or (), bars) as progress:
@@ -68,6 +70,7 @@ def evaluate(
     except KeyboardInterrupt:
         terminal.say(f"What is finished so far is in {folder}.")
         raise
+    save_plot(report.to_json())
     if as_json:
         terminal.print_json(report.to_json())
         return

@@ -29,17 +29,20 @@ def profile(
     profiler: Annotated[
         list[str] | None, typer.Option(help="Options of a profiler: memory:repeats=10. Repeatable.")
     ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Picture of the report: FILE.svg or FILE.png.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The report as one JSON object on stdout.")] = False,
 ) -> None:
     """Measure time, energy and memory of a policy in several runtimes, without rolling it out."""
     from compressrl import profiling
     from compressrl.cli import profile_table
 
+    save_plot = terminal.picture(plot)
     with terminal.TerminalProgress() as progress:
         report = profiling.profile(
             algo, compressor, env, policy=policy or "", runtimes=runtime or (), seed=seed,
             profilers=profiler or (), progress=progress,
         )  # fmt: skip
+    save_plot(report.to_json())
     if as_json:
         terminal.print_json(report.to_json())
         return

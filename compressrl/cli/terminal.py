@@ -6,7 +6,8 @@ import functools
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec
 
@@ -76,6 +77,26 @@ def step_count(text: str) -> int:
 def print_json(value: Any) -> None:
     """One JSON value on stdout, nothing else there."""
     print(json.dumps(value, indent=1, allow_nan=False))  # noqa: T201
+
+
+def picture(path: Path | None) -> Callable[[Mapping[str, Any]], None]:
+    """What writes a report's picture to `path`; nothing where that is None.
+
+    Raises UsageError now, before anything long starts, for a wrong suffix or a missing matplotlib.
+    """
+    if path is None:
+        return lambda document: None
+    from compressrl import plots
+
+    plots.check_path(path)
+    return functools.partial(_save_picture, path)
+
+
+def _save_picture(path: Path, document: Mapping[str, Any]) -> None:
+    from compressrl import plots
+
+    plots.save(document, path)
+    say(f"Picture: {path}")
 
 
 class TerminalProgress:
