@@ -40,16 +40,17 @@ class DDPGLearner(Learner):
         super().__init__()
         self.options: DDPG = options
         self.actor = setup.actor
+        self.network = options.actor(setup)
         self.critics = options.critics(setup, options.critic_count)
-        self.target_actor = networks.frozen_copy(self.actor)
+        self.target_actor = networks.frozen_copy(self.network)
         self.target_critics = networks.frozen_copy(self.critics)
         self.optimizers = {
-            "actor": networks.adam(self.actor.parameters(), options.actor_lr),
+            "actor": networks.adam(self.network.learnt(), options.actor_lr),
             "critics": networks.adam(self.critics.parameters(), options.critic_lr),
         }
 
     def explore(self, observation_BD: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        action_BA: torch.Tensor = self.actor(observation_BD).tanh()
+        action_BA = self.network.plain(observation_BD).tanh()
         noise_BA = self.options.exploration_noise * networks.gaussian_like(action_BA, generator)
         return (action_BA + noise_BA).clamp(-1, 1)
 
@@ -85,12 +86,12 @@ class DDPGLearner(Learner):
 
     def update_actor(self, observation_BD: torch.Tensor) -> torch.Tensor:
         """Deterministic policy gradient (DDPG eq. 6) through the first critic."""
-        action_BA = self.actor(observation_BD).tanh()
-        loss: torch.Tensor = -self.critics(observation_BD, action_BA, count=1).mean()
+        action_BA = self.network(observation_BD).tanh()
+        loss: torch.Tensor = -self.critics.frozen(observation_BD, action_BA, count=1).mean()
         networks.descend(loss, self.optimizers["actor"])
         return loss.detach()
 
     def update_targets(self) -> None:
         """Targets follow slowly."""
-        networks.polyak(self.target_actor, self.actor, self.options.tau)
+        networks.polyak(self.target_actor, self.network, self.options.tau)
         networks.polyak(self.target_critics, self.critics, self.options.tau)

@@ -20,9 +20,8 @@ from compressrl.environments import Env
 from compressrl.errors import OptionError, PipelineError
 from compressrl.modules import Clip, Rescale
 from compressrl.policy import Policy
+from compressrl_algorithms.mlp_stack import MLPStack
 
-# Twice the speed of float32 here; below this many inputs the conversion costs what the product saves.
-BFLOAT16_FROM_INPUTS = 128
 HIDDEN_HELP = "widths of the hidden layers, e.g. 256x256"
 
 
@@ -58,55 +57,75 @@ def mlp(
 
 
 class Critics(nn.Module):
-    """N action-value functions of one shape, evaluated together in one batched product a layer.
+    """N action-value functions of one shape, evaluated together.
 
-    sizes:    inputs (observation and action), then the hidden widths
-    bfloat16: multiply wide hidden layers in bfloat16; inputs, values, weights and sums stay float32
+    sizes: inputs (observation and action), then the hidden widths
     """
 
     def __init__(
         self, sizes: Sequence[int], count: int, generator: torch.Generator, *, bfloat16: bool = False
     ) -> None:
         super().__init__()
-        self.count = count
-        self.in_bfloat16 = bfloat16
-        self.weights = nn.ParameterList()
-        self.biases = nn.ParameterList()
-        for inputs, outputs in pairwise([*sizes, 1]):
-            bound = 1 / sqrt(inputs)
-            weight, bias = torch.empty(count, inputs, outputs), torch.empty(count, 1, outputs)
-            self.weights.append(nn.Parameter(weight.uniform_(-bound, bound, generator=generator)))
-            self.biases.append(nn.Parameter(bias.uniform_(-bound, bound, generator=generator)))
+        self.stack = MLPStack([*sizes, 1], count, bfloat16=bfloat16)
+        self.stack.initialise(generator)
 
-    def forward(
+    def forward(self, observation_BD: torch.Tensor, action_BA: torch.Tensor) -> torch.Tensor:
+        """Values (N, B); differentiable in the parameters and the actions."""
+        values: torch.Tensor = self.stack(observation_BD, action_BA).squeeze(2)
+        return values
+
+    def frozen(
         self, observation_BD: torch.Tensor, action_BA: torch.Tensor, count: int | None = None
     ) -> torch.Tensor:
-        """Values (N, B) of all critics, or of the first `count` only."""
-        x = torch.cat([observation_BD, action_BA], dim=1).expand(count or self.count, -1, -1)
-        *hidden, (value_weight, value_bias) = self._layers(count)
-        for weight, bias in hidden:
-            x = self._affine(x, weight, bias).relu()
-        # A product with one column is three times faster as a sum.
-        return (x * value_weight.transpose(1, 2)).sum(dim=2) + value_bias.squeeze(2)
-
-    def _layers(self, count: int | None) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        pairs = list(zip(self.weights, self.biases, strict=True))
-        # Whole parameters are not sliced: the gradient of a slice is a copy.
-        return pairs if count in (None, self.count) else [(w[:count], b[:count]) for w, b in pairs]
-
-    def _affine(self, x_NBI: torch.Tensor, weight_NIO: torch.Tensor, bias_N1O: torch.Tensor) -> torch.Tensor:
-        if self.in_bfloat16 and x_NBI.shape[2] >= BFLOAT16_FROM_INPUTS:
-            return torch.bmm(x_NBI.bfloat16(), weight_NIO.bfloat16()).float() + bias_N1O
-        return torch.baddbmm(bias_N1O, x_NBI, weight_NIO)
+        """Values of all critics, or of the first `count` only; differentiable in the actions."""
+        return self.stack.frozen(observation_BD, action_BA, count=count).squeeze(2)
 
 
-def bfloat16_in_hardware() -> bool:
-    """Whether this CPU multiplies bfloat16 natively (AVX512-BF16, AMX); emulation would be slower."""
-    # Private in torch, and absent in some versions: then float32 it is.
-    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+class Actor(nn.Module):
+    """An actor's hidden layers with one or more heads, outputs side by side.
+
+    Rows of linear layers and ReLU become views of an MLPStack; anything else (fake quantization, networks on
+    a GPU) is executed as it is. Either way the modules given are those that learn.
+    """
+
+    def __init__(
+        self, hidden: nn.Sequential, heads: Sequence[nn.Linear], *, bfloat16: bool, device: str
+    ) -> None:
+        super().__init__()
+        self.hidden, self.heads = hidden, nn.ModuleList(heads)
+        self.stack = _stacked(hidden, heads, bfloat16) if device == "cpu" else None
+
+    def learnt(self) -> list[torch.Tensor]:
+        """What an optimiser moves."""
+        if self.stack is not None:
+            return [self.stack.vector]
+        return [*self.hidden.parameters(), *self.heads.parameters()]
+
+    def forward(self, observation_BD: torch.Tensor) -> torch.Tensor:
+        """(B, sum of the heads' outputs)."""
+        if self.stack is not None:
+            outputs: torch.Tensor = self.stack(observation_BD)[0]
+            return outputs
+        return self.plain(observation_BD)
+
+    def plain(self, observation_BD: torch.Tensor) -> torch.Tensor:
+        """The same by the modules themselves, in float32."""
+        features = self.hidden(observation_BD)
+        return torch.cat([head(features) for head in self.heads], dim=1)
 
 
-def adam(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Adam:
+def _stacked(hidden: nn.Sequential, heads: Sequence[nn.Linear], bfloat16: bool) -> MLPStack | None:
+    linears = [layer for layer in hidden if type(layer) is nn.Linear]
+    expected = [kind for _ in linears for kind in (nn.Linear, nn.ReLU)]
+    if [type(layer) for layer in hidden] != expected or {type(head) for head in heads} != {nn.Linear}:
+        return None
+    sizes = [linears[0].in_features, *(layer.out_features for layer in linears)]
+    stack = MLPStack([*sizes, sum(head.out_features for head in heads)], 1, bfloat16=bfloat16)
+    stack.adopt(0, [*([layer] for layer in linears), list(heads)])
+    return stack
+
+
+def adam(parameters: Iterable[torch.Tensor], lr: float) -> torch.optim.Adam:
     """Adam in its fused form: one kernel for all parameters."""
     return torch.optim.Adam(parameters, lr=lr, fused=True)
 
@@ -129,15 +148,24 @@ Network = TypeVar("Network", bound=nn.Module)
 
 def frozen_copy(network: Network) -> Network:
     """A target network: same weights, eval mode, no gradients."""
-    return copy.deepcopy(network).eval().requires_grad_(False)
+    copied = copy.deepcopy(network).eval().requires_grad_(False)
+    if isinstance(copied, Actor) and copied.stack is not None:
+        # The copies of modules no longer follow the stack, which alone is executed.
+        copied.hidden, copied.heads = nn.Sequential(), nn.ModuleList()
+    return copied
+
+
+def learnt(network: nn.Module) -> list[torch.Tensor]:
+    """What an optimiser moves: an actor's own choice, else all parameters."""
+    return network.learnt() if isinstance(network, Actor) else list(network.parameters())
 
 
 @torch.no_grad()
 def polyak(target: nn.Module, source: nn.Module, tau: float) -> None:
     """Move target to (1 - tau) target + tau source; buffers (ranges of a fake quantizer) are copied."""
-    torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), tau)
-    for theirs, ours in zip(target.buffers(), source.buffers(), strict=True):
-        theirs.copy_(ours)
+    torch._foreach_lerp_(learnt(target), learnt(source), tau)
+    for their, our in zip(target.buffers(), source.buffers(), strict=True):
+        their.copy_(our)
 
 
 def action_box(env: Env) -> spaces.Box:

@@ -74,15 +74,22 @@ class OffPolicyAlgorithm(ABC):
     tau: Annotated[float, Option("step of the targets towards the learnt networks", low=0, high=1)] = 0.005
     buffer_size: Annotated[int, Option("transitions that the replay memory keeps", low=1)] = 1_000_000
     learning_starts: Annotated[int, Option("steps of random actions before the first update", low=1)] = 10_000
-    bfloat16: Annotated[bool, Option("half precision inside the critics, on CPUs that compute in it")] = True
+    bfloat16: Annotated[
+        bool, Option("multiply in half precision inside the networks, on CPUs that compute in it")
+    ] = True
 
     name: ClassVar[str]
 
     def critics(self, setup: Setup, count: int) -> networks.Critics:
         """Fresh critics of observation and action."""
         sizes = [setup.observation_size + setup.action_size, *networks.hidden_widths(self.hidden)]
-        bfloat16 = self.bfloat16 and setup.device == "cpu" and networks.bfloat16_in_hardware()
-        return networks.Critics(sizes, count, setup.generator, bfloat16=bfloat16)
+        return networks.Critics(sizes, count, setup.generator, bfloat16=self.bfloat16)
+
+    def actor(self, setup: Setup, *heads: nn.Linear) -> networks.Actor:
+        """The actor with its last layer and further heads; `setup.actor` goes on learning inside it."""
+        hidden, last = setup.actor[:-1], cast(nn.Linear, setup.actor[-1])
+        assert isinstance(hidden, nn.Sequential)
+        return networks.Actor(hidden, [last, *heads], bfloat16=self.bfloat16, device=setup.device)
 
     @abstractmethod
     def learner(self, setup: Setup) -> Learner:

@@ -31,15 +31,16 @@ class Sample(NamedTuple):
     log_prob: torch.Tensor
 
 
-def squash(pre_tanh_BA: torch.Tensor, loc_BA: torch.Tensor, log_std_BA: torch.Tensor) -> Sample:
-    """Action tanh(u) and its log-density, u ~ N(loc, std): SAC eq. 26 (appendix C).
+def squash(loc_BA: torch.Tensor, log_std_BA: torch.Tensor, noise_BA: torch.Tensor) -> Sample:
+    """Action tanh(u) and its log-density, u = loc + std * noise: SAC eq. 26 (appendix C).
 
     log(1 - tanh²u) is written as 2 (log 2 - u - softplus(-2u)), finite where tanh(u) rounds to ±1.
     """
-    u, standardized = pre_tanh_BA, (pre_tanh_BA - loc_BA) * (-log_std_BA).exp()
-    gaussian = -0.5 * standardized.square() - log_std_BA - 0.5 * math.log(2 * math.pi)
-    log_slope = 2 * (math.log(2) - u - functional.softplus(-2 * u))
-    return Sample(u.tanh(), (gaussian - log_slope).sum(dim=1))
+    u = torch.addcmul(loc_BA, log_std_BA.exp(), noise_BA)
+    gaussian = -0.5 * noise_BA.square() - log_std_BA  # and constants, for all dimensions at the end
+    minus_log_slope = 2 * (u + functional.softplus(-2 * u))
+    constants = u.shape[1] * (0.5 * math.log(2 * math.pi) + 2 * math.log(2))
+    return Sample(u.tanh(), (gaussian + minus_log_slope).sum(dim=1) - constants)
 
 
 class SACLearner(Learner):
@@ -51,31 +52,35 @@ class SACLearner(Learner):
         self.actor = setup.actor
         features = cast(nn.Linear, setup.actor[-1]).in_features
         self.log_std = networks.linear(features, setup.action_size, setup.generator)
-        self.critics = options.critics(setup, 2)
-        self.targets = networks.frozen_copy(self.critics)
-        self.log_alpha = nn.Parameter(torch.tensor(math.log(options.initial_temperature)))
-        self.target_entropy = -float(setup.action_size)  # SAC, appendix D
+        temperature = options.initial_temperature
         if setup.warm:
             nn.init.zeros_(self.log_std.weight)
             nn.init.constant_(self.log_std.bias, WARM_LOG_STD)
-            nn.init.constant_(self.log_alpha, math.log(WARM_TEMPERATURE))
-        self.actor_parameters = [*self.actor.parameters(), *self.log_std.parameters()]
+            temperature = WARM_TEMPERATURE
+        self.network = options.actor(setup, self.log_std)
+        self.critics = options.critics(setup, 2)
+        self.targets = networks.frozen_copy(self.critics)
+        self.log_alpha = nn.Parameter(torch.tensor(math.log(temperature)))
+        self.target_entropy = -float(setup.action_size)  # SAC, appendix D
         self.optimizers = {
-            "actor": networks.adam(self.actor_parameters, options.actor_lr),
+            "actor": networks.adam(self.network.learnt(), options.actor_lr),
             "critics": networks.adam(self.critics.parameters(), options.critic_lr),
             "temperature": networks.adam([self.log_alpha], options.temperature_lr),
         }
 
     def explore(self, observation_BD: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        return self.sample(observation_BD, generator).action
+        loc_BA, log_std_BA = self._gaussian(self.network.plain(observation_BD))
+        noise_BA = networks.gaussian_like(loc_BA, generator)
+        return torch.addcmul(loc_BA, log_std_BA.exp(), noise_BA).tanh()
 
     def sample(self, observation_BD: torch.Tensor, generator: torch.Generator) -> Sample:
         """Draw an action for each observation, differentiable in the actor (reparameterised)."""
-        features = self.actor[:-1](observation_BD)
-        loc_BA = self.actor[-1](features)
-        log_std_BA = self.log_std(features).clamp(LOG_STD_MIN, LOG_STD_MAX)
-        noise = networks.gaussian_like(loc_BA, generator)
-        return squash(loc_BA + log_std_BA.exp() * noise, loc_BA, log_std_BA)
+        loc_BA, log_std_BA = self._gaussian(self.network(observation_BD))
+        return squash(loc_BA, log_std_BA, networks.gaussian_like(loc_BA, generator))
+
+    def _gaussian(self, heads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        loc_BA, log_std_BA = heads.chunk(2, dim=1)
+        return loc_BA, log_std_BA.clamp(LOG_STD_MIN, LOG_STD_MAX)
 
     def update(
         self, batch: Batch, generator: torch.Generator, *, hold_actor: bool = False
@@ -108,7 +113,7 @@ class SACLearner(Learner):
         self, observation_BD: torch.Tensor, alpha: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
         action, log_prob = self.sample(observation_BD, generator)
-        value_B = self.critics(observation_BD, action).amin(dim=0)
+        value_B = self.critics.frozen(observation_BD, action).amin(dim=0)
         loss: torch.Tensor = (alpha * log_prob - value_B).mean()  # SAC eq. 9
         networks.descend(loss, self.optimizers["actor"])
         return loss.detach(), log_prob.detach()

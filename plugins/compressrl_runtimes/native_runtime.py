@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compressrl import c_source
+from compressrl import c_compiler, c_source
 from compressrl.errors import UsageError
 from compressrl.interfaces import Float32Array, PolicyFunction
 from compressrl.policy import Policy
-from compressrl_runtimes import c_compiler
 from compressrl_runtimes.shapes import wrong_shape
 
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from compressrl_algorithms import networks
 from compressrl_algorithms.ddpg import DDPG
 
 
@@ -42,11 +43,11 @@ def test_the_actor_climbs_the_critic_and_leaves_it_alone(learner_of, batch_of, s
 
 def test_both_targets_follow_slowly(learner_of, batch_of):
     learner = learner_of(DDPG, tau=0.1)
-    pairs = [(learner.target_actor, learner.actor), (learner.target_critics, learner.critics)]
-    before = [[p.clone() for p in target.parameters()] for target, _ in pairs]
+    pairs = [(learner.target_actor, learner.network), (learner.target_critics, learner.critics)]
+    before = [[p.clone() for p in networks.learnt(target)] for target, _ in pairs]
     learner.update(batch_of(), generator())
     for olds, (target, source) in zip(before, pairs, strict=True):
-        for old, new, learnt in zip(olds, target.parameters(), source.parameters(), strict=True):
+        for old, new, learnt in zip(olds, networks.learnt(target), networks.learnt(source), strict=True):
             torch.testing.assert_close(new, (0.9 * old + 0.1 * learnt).detach())
             assert not torch.equal(new, old)
 

@@ -3,7 +3,6 @@ import pytest
 import torch
 from gymnasium import spaces
 from torch import nn
-from torch.nn import functional
 
 from compressrl.errors import OptionError, PipelineError
 from compressrl.modules import Clip, Rescale
@@ -59,36 +58,48 @@ def inputs(rows=6):
     return torch.randn(rows, 3, generator=generator(1)), torch.randn(rows, 2, generator=generator(2))
 
 
-def test_stacked_critics_are_as_many_separate_networks(critics):
-    observation, action = inputs()
-    for index, values in enumerate(critics(observation, action)):
-        x = torch.cat([observation, action], dim=1)
-        pairs = list(zip(critics.weights, critics.biases, strict=True))
-        for weight, bias in pairs[:-1]:
-            x = functional.linear(x, weight[index].T, bias[index, 0]).relu()
-        weight, bias = pairs[-1]
-        expected = functional.linear(x, weight[index].T, bias[index, 0])[:, 0]
-        torch.testing.assert_close(values, expected)
-
-
 def test_critics_differ_and_the_first_can_be_asked_alone(critics):
     values = critics(*inputs())
+    assert values.shape == (2, 6)
     assert not torch.allclose(values[0], values[1])
-    torch.testing.assert_close(critics(*inputs(), count=1), values[:1])
+    torch.testing.assert_close(critics.frozen(*inputs(), count=1), values[:1])
+    torch.testing.assert_close(critics.frozen(*inputs()), values)
 
 
-def test_half_precision_stays_near_single_precision_in_values_and_gradients():
-    exact = networks.Critics([5, 256, 256], 2, generator())
-    half = networks.Critics([5, 256, 256], 2, generator(), bfloat16=True)
-    results = []
-    for critics in (exact, half):
-        values = critics(*inputs(64))
-        results.append((values, *torch.autograd.grad(values.square().sum(), critics.parameters())))
-    for one, other in zip(*results, strict=True):
-        assert other.dtype is torch.float32
-        difference = (one - other).norm() / one.norm()
-        assert difference < 0.05
-    assert not torch.equal(results[0][0], results[1][0])
+def actor(*, bfloat16=False, device="cpu", heads=1):
+    row = networks.mlp([3, 16, 16, 2], generator())
+    more = [networks.linear(16, 2, generator(n)) for n in range(1, heads)]
+    return networks.Actor(row[:-1], [row[-1], *more], bfloat16=bfloat16, device=device)
+
+
+def test_an_actors_modules_learn_with_its_stack():
+    one, observation = actor(heads=2), inputs()[0]
+    assert one.stack is not None
+    torch.testing.assert_close(one(observation), one.plain(observation))
+    optimizer = networks.adam(one.learnt(), 1e-3)
+    for _ in range(5):
+        networks.descend(one(observation).square().mean(), optimizer)
+    torch.testing.assert_close(one(observation), one.plain(observation))
+    assert one.plain(observation).square().mean() < actor(heads=2).plain(observation).square().mean()
+
+
+def test_an_actor_of_other_modules_is_executed_as_it_is():
+    row = nn.Sequential(nn.Linear(3, 4), nn.Tanh())
+    one = networks.Actor(row, [nn.Linear(4, 2)], bfloat16=True, device="cpu")
+    assert one.stack is None
+    assert len(one.learnt()) == 4
+    assert actor(device="cuda").stack is None, "what moves to a GPU would leave the stack behind"
+
+
+def test_the_target_of_an_actor_is_no_alias_and_follows():
+    source = actor()
+    target = networks.frozen_copy(source)
+    before = target(inputs()[0])
+    with torch.no_grad():
+        source.heads[0].bias.add_(1.0)
+    torch.testing.assert_close(target(inputs()[0]), before)
+    networks.polyak(target, source, 0.25)
+    torch.testing.assert_close(target(inputs()[0]), before + 0.25)
 
 
 def test_polyak_moves_parameters_by_tau_and_copies_buffers():

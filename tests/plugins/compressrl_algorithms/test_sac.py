@@ -16,20 +16,21 @@ def generator(seed=0):
 def test_log_probability_is_that_of_torchs_squashed_normal():
     g = generator()
     loc, log_std = torch.randn(64, 3, generator=g), torch.rand(64, 3, generator=g) * 3 - 2.5
-    u = loc + log_std.exp() * torch.randn(64, 3, generator=g)
+    noise = torch.randn(64, 3, generator=g)
+    u = loc + log_std.exp() * noise
     # In float64 and through the pre-tanh cache: torch's own inverse of tanh is not exact near ±1.
     normal = Normal(loc.double(), log_std.double().exp())
     reference = TransformedDistribution(normal, TanhTransform(cache_size=1))
     action = reference.transforms[0](u.double())
-    ours = squash(u, loc, log_std)
+    ours = squash(loc, log_std, noise)
     torch.testing.assert_close(ours.action, action.float())
     torch.testing.assert_close(ours.log_prob, reference.log_prob(action).sum(1).float(), rtol=1e-4, atol=1e-4)
 
 
 def test_log_probability_and_its_gradient_stay_finite_where_tanh_rounds_to_one():
-    u = torch.tensor([[60.0, -60.0]], requires_grad=True)
-    sample = squash(u, torch.zeros(1, 2), torch.full((1, 2), LOG_STD_MAX))
-    (gradient,) = torch.autograd.grad(sample.log_prob.sum(), u)
+    loc = torch.tensor([[60.0, -60.0]], requires_grad=True)
+    sample = squash(loc, torch.full((1, 2), LOG_STD_MAX), torch.zeros(1, 2))
+    (gradient,) = torch.autograd.grad(sample.log_prob.sum(), loc)
     assert sample.action.tolist() == [[1.0, -1.0]]
     assert math.isfinite(sample.log_prob.item())
     assert gradient.isfinite().all()
@@ -52,7 +53,7 @@ def test_entropy_of_samples_agrees_with_their_spread(learner_of):
 def test_target_is_the_soft_bellman_equation_with_the_lower_critic(learner_of, batch_of):
     learner, batch = learner_of(SAC), batch_of()
     with torch.no_grad():
-        learner.critics.weights[0].zero_()  # apart from their targets, which the equation uses
+        learner.critics.stack.vector.zero_()  # apart from their targets, which the equation uses
     target = learner.bellman_target(batch, torch.tensor(0.3), generator())
     with torch.no_grad():
         action, log_prob = learner.sample(batch.next_observation, generator())
@@ -84,6 +85,7 @@ def test_critics_descend_on_half_the_squared_error_of_both_and_nothing_else_move
 
 def test_the_actor_climbs_the_lower_critic_and_leaves_the_critics_alone(learner_of, batch_of, snapshot):
     learner, observation = learner_of(SAC, actor_lr=1e-2), batch_of().observation
+    learner.critics.stack.vector.data.mul_(2.0)  # so that actions matter
     critics_changed = snapshot(learner.critics)
 
     def value():

@@ -3,10 +3,10 @@ import logging
 import numpy as np
 import pytest
 
+from compressrl import c_compiler
 from compressrl.errors import UsageError
 from compressrl.testing import RuntimeContract, tiny_policy
 from compressrl.testing.policies import states
-from compressrl_runtimes import c_compiler
 from compressrl_runtimes.native_runtime import NativeRuntime
 
 

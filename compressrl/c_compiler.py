@@ -1,4 +1,4 @@
-"""Compiles exported policies with the system's C compiler, once: what is compiled stays in a cache."""
+"""C sources to shared libraries by the system's compiler, once: what is compiled stays in a cache."""
 
 from __future__ import annotations
 
