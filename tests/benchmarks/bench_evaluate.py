@@ -20,7 +20,7 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
-from compressrl import environments, episode_pool, layers, plugins, sources
+from compressrl import environments, episode_pool, layers, pipeline, plugins, sources
 from compressrl.episode_pool import play_all
 from compressrl.episode_worker import Equipment, Stage
 from compressrl.evaluation import episode_seeds
@@ -117,6 +117,8 @@ def compare(env_id: str, policy: Policy, episodes: int, rounds: int, runtimes: l
     work = {"bare steps": (episodes // cores, bare_episode(env_id, policy))}
     for runtime in runtimes:
         work[f"ours, {runtime}"] = episodes, our_episodes(env_id, policy, runtime, episodes)
+    small = pipeline.compress(policy, "ptsq:calibration_steps=1000", env_id=env_id)
+    work["ours, native int8"] = episodes, our_episodes(env_id, small, "native", episodes)
     work["Stable-Baselines3"] = 2, sb3_episodes(env_id, policy, 2)
     rates = {name: Rate() for name in work}
     for _ in range(rounds):
@@ -138,8 +140,11 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--runtime", action="append", help="default: onnx and native")
+    parser.add_argument("--env", default="", help="part of the environment's name; default: both")
     options = parser.parse_args()
     for env_id, policy in policies().items():
+        if options.env not in env_id:
+            continue
         compare(env_id, policy, options.episodes, options.rounds, options.runtime or ["onnx", "native"])
 
 
