@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Small matrices gain nothing from more threads, and lose to the switching.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install evaluate test test-fast check format bench-instrument bench-evaluate bench-runtimes clean
+.PHONY: install evaluate test test-fast check format bench-instrument bench-evaluate bench-runtimes bench-train clean
 
 install: $(STAMP)
 
@@ -44,6 +44,9 @@ bench-evaluate: install
 
 bench-runtimes: install
 	$(BIN)/python tests/benchmarks/bench_runtimes.py
+
+bench-train: install
+	$(BIN)/python tests/benchmarks/bench_train.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -50,7 +50,7 @@ class DDPGLearner(Learner):
         }
 
     def explore(self, observation_BD: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        action_BA = self.network.plain(observation_BD).tanh()
+        action_BA = self.network.act(observation_BD).tanh()
         noise_BA = self.options.exploration_noise * networks.gaussian_like(action_BA, generator)
         return (action_BA + noise_BA).clamp(-1, 1)
 

@@ -105,6 +105,10 @@ class MLPStack(nn.Module):
             x = x.relu() if index < len(layers) - 1 else x
         return x
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies: without the kernel's memory and the views, which would be the original's."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("matrices", "shape")} | {"workspaces": {}}
+
     def workspace(self, batch: int) -> torch.Tensor:
         """The kernel's memory for this batch size."""
         if batch not in self.workspaces:
@@ -113,6 +117,11 @@ class MLPStack(nn.Module):
             size = engine.stack_workspace_bytes(*self.shape, self.count, batch)
             self.workspaces[batch] = torch.empty(size, dtype=torch.uint8)
         return self.workspaces[batch]
+
+    @functools.cached_property
+    def matrices(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Weights (I, O) and biases (O,) of the first network: views, made once, without gradient."""
+        return [(weight.detach()[0].T, bias.detach()[0, 0]) for weight, bias in self.layers()]
 
     @functools.cached_property
     def shape(self) -> tuple[Any, int]:

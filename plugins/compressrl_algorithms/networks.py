@@ -113,6 +113,17 @@ class Actor(nn.Module):
         features = self.hidden(observation_BD)
         return torch.cat([head(features) for head in self.heads], dim=1)
 
+    @torch.no_grad()
+    def act(self, observation_BD: torch.Tensor) -> torch.Tensor:
+        """The same for a few observations and without gradient, in float32."""
+        if self.stack is None:
+            return self.plain(observation_BD)
+        x = observation_BD
+        *hidden, output = self.stack.matrices
+        for weight_IO, bias_O in hidden:
+            x = torch.addmm(bias_O, x, weight_IO).relu_()
+        return torch.addmm(output[1], x, output[0])
+
 
 def _stacked(hidden: nn.Sequential, heads: Sequence[nn.Linear], bfloat16: bool) -> MLPStack | None:
     linears = [layer for layer in hidden if type(layer) is nn.Linear]

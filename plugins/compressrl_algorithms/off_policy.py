@@ -31,11 +31,13 @@ class Learner(nn.Module, ABC):
     """Networks and update equations of one off-policy algorithm.
 
     actor:      observation to the pre-tanh mean, a row of layers; it is what is deployed
+    network:    the same with all its heads, as it is evaluated and learns
     optimizers: by name, for the checkpoint
     Everything else that must survive a checkpoint is a parameter or buffer of this module.
     """
 
     actor: nn.Sequential
+    network: networks.Actor
     optimizers: dict[str, torch.optim.Optimizer]
 
     @abstractmethod
@@ -172,12 +174,14 @@ class _Run:
             size, device = self.template.action_size, self.session.device
             return (torch.rand(size, generator=self.generator, device=device) * 2 - 1).cpu().numpy()
         observation_1D = torch.from_numpy(observation).to(self.session.device).unsqueeze(0)
-        # Eval mode: the ranges that a fake quantizer tracks come from batches, not from single states.
-        self.learner.eval()
+        if self.learner.network.stack is None:
+            # Eval mode: the ranges that a fake quantizer tracks come from batches, not from single states.
+            self.learner.eval()
         return self.learner.explore(observation_1D, self.generator)[0].cpu().numpy()
 
     def _update(self) -> None:
-        self.learner.train()
+        if self.learner.network.stack is None:
+            self.learner.train()
         batch = self.replay.sample(self.algorithm.batch_size, self.generator)
         hold_actor = self.step <= self.actor_starts
         values = self.learner.update(batch, self.generator, hold_actor=hold_actor)

@@ -69,7 +69,7 @@ class SACLearner(Learner):
         }
 
     def explore(self, observation_BD: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        loc_BA, log_std_BA = self._gaussian(self.network.plain(observation_BD))
+        loc_BA, log_std_BA = self._gaussian(self.network.act(observation_BD))
         noise_BA = networks.gaussian_like(loc_BA, generator)
         return torch.addcmul(loc_BA, log_std_BA.exp(), noise_BA).tanh()
 

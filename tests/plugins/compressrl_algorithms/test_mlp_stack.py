@@ -142,12 +142,14 @@ def test_adopted_layers_follow_the_vector_and_it_follows_them():
 def test_a_copy_is_its_own():
     one = stack((5, 8, 1), 2, bfloat16=True)
     x = torch.randn(4, 5, generator=generator())
-    before = one(x)
+    before, weight = one(x), one.matrices[0][0].clone()
     other = copy.deepcopy(one)
     with torch.no_grad():
         other.vector.zero_()
     assert torch.equal(other(x), torch.zeros(2, 4, 1))
+    assert torch.equal(other.matrices[0][0], torch.zeros_like(weight))
     assert torch.equal(one(x), before)
+    assert torch.equal(one.matrices[0][0], weight)
 
 
 def test_without_a_compiler_it_is_plain_torch(monkeypatch, tmp_path):

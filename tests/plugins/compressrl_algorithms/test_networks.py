@@ -80,6 +80,7 @@ def test_an_actors_modules_learn_with_its_stack():
     for _ in range(5):
         networks.descend(one(observation).square().mean(), optimizer)
     torch.testing.assert_close(one(observation), one.plain(observation))
+    torch.testing.assert_close(one.act(observation), one.plain(observation))
     assert one.plain(observation).square().mean() < actor(heads=2).plain(observation).square().mean()
 
 
@@ -88,6 +89,7 @@ def test_an_actor_of_other_modules_is_executed_as_it_is():
     one = networks.Actor(row, [nn.Linear(4, 2)], bfloat16=True, device="cpu")
     assert one.stack is None
     assert len(one.learnt()) == 4
+    torch.testing.assert_close(one.act(inputs()[0]), one(inputs()[0]))
     assert actor(device="cuda").stack is None, "what moves to a GPU would leave the stack behind"
 
 
