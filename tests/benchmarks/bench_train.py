@@ -1,8 +1,8 @@
 """Environment steps of training a second, ours and Stable-Baselines3's: `make bench-train`.
 
-In turns, round by round, one torch thread each (or --threads): the same environment, network sizes, batches and
-number of updates, by each library's own training loop. Counted are the steps after the first `--skip`, by the
-times at which the environment was stepped; no evaluation falls into them. Medians over the rounds.
+In turns, round by round, one torch thread each (or --threads): the same environment, network sizes, batches
+and number of updates, by each library's own training loop. Counted are the steps after the first updates, by
+the times at which the environment was stepped; no evaluation falls into them. Medians over the rounds.
 """
 
 from __future__ import annotations
