@@ -42,8 +42,8 @@ def retention(
     """Compressed over baseline return with its 95 % interval, from paired episodes.
 
     baseline, compressed: (checkpoints, episodes) returns, or (episodes,) for one checkpoint; entry by entry
-        the same checkpoint and episode seed. Episodes are resampled in pairs within each checkpoint
-        (the strata), and the checkpoints themselves where there is more than one.
+        the same checkpoint and episode seed. Pairs of episodes are resampled, and where there is more than
+        one checkpoint, checkpoints with all their pairs.
     random_return: mean return of the random policy. It takes the place of zero return where the baseline's
         own mean is not positive (Pendulum pays costs only), and gives `above_random` everywhere
     margin: non-inferior means that the interval's lower end is above 1 - margin
@@ -113,11 +113,13 @@ def _paired(baseline: Returns, compressed: Returns) -> Floats:
 
 
 def _resampled_means(pairs: Floats, resamples: int, rng: np.random.Generator) -> Floats:
-    """(resamples, 2) means of baseline and compressed; pairs is (checkpoints, episodes, 2)."""
-    checkpoints, episodes, _ = pairs.shape
-    which = rng.integers(checkpoints, size=(resamples, checkpoints, 1))
-    episode = rng.integers(episodes, size=(resamples, checkpoints, episodes))
-    means: Floats = pairs[which, episode].mean(axis=(1, 2))
+    """(resamples, 2) means of baseline and compressed; pairs is (checkpoints, episodes, 2).
+
+    What is independent is resampled: checkpoints with all their episodes, whose spread is in the spread of
+    the checkpoints' means already; the episodes themselves where there is one checkpoint only.
+    """
+    units = pairs.mean(axis=1) if len(pairs) > 1 else pairs[0]
+    means: Floats = units[rng.integers(len(units), size=(resamples, len(units)))].mean(axis=1)
     return means
 
 

@@ -97,15 +97,13 @@ def test_the_margin_decides_and_the_lower_end_only():
 def slow_bootstrap(base: list[list[float]], comp: list[list[float]], resamples: int) -> list[float]:
     """The same resampling by plain loops and another generator; sorted ratios of means."""
     draw, ratios = random.Random(1), []
+    if len(base) == 1:
+        units = list(zip(base[0], comp[0], strict=True))
+    else:
+        units = [(sum(b), sum(c)) for b, c in zip(base, comp, strict=True)]
     for _ in range(resamples):
-        total_base = total_comp = 0.0
-        for _ in base:
-            stratum = draw.randrange(len(base))
-            for _ in base[stratum]:
-                episode = draw.randrange(len(base[stratum]))
-                total_base += base[stratum][episode]
-                total_comp += comp[stratum][episode]
-        ratios.append(total_comp / total_base)
+        drawn = [draw.choice(units) for _ in units]
+        ratios.append(sum(c for _, c in drawn) / sum(b for b, _ in drawn))
     return sorted(ratios)
 
 
@@ -329,10 +327,7 @@ def test_the_interval_of_the_iqm_holds_the_truth():
 
 @pytest.mark.slow
 def test_the_interval_over_checkpoints_holds_the_truth():
-    """Five checkpoints of unlike quality, ten episodes each: the truth is the mean over all checkpoints.
-
-    Resampling both levels counts the episodes' spread twice: the interval is wider than need be.
-    """
+    """Five checkpoints of unlike quality, ten episodes each: the truth is the mean over all checkpoints."""
     rng, held = np.random.default_rng(0), 0
     for seed in range(500):
         level = rng.normal(3000, 500, (5, 1))
@@ -340,7 +335,7 @@ def test_the_interval_over_checkpoints_holds_the_truth():
         comp = level * rng.normal(0.95, 0.05, (5, 1)) + rng.normal(0, 200, (5, 10))
         low, high = retention(base, comp, seed=seed, resamples=2000).ci95
         held += low <= 0.95 <= high
-    assert 0.95 <= held / 500 <= 0.99
+    assert 0.93 <= held / 500 <= 0.97
 
 
 def test_confidence_is_what_the_report_says():
