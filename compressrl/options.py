@@ -95,6 +95,11 @@ def as_dict(plugin: Any) -> dict[str, Any]:
     return {field.name: getattr(plugin, field.name) for field in describe(type(plugin))}
 
 
+def chosen(plugin: Any) -> dict[str, Any]:
+    """The options of a constructed plugin that are not at their defaults."""
+    return {f.name: value for f in describe(type(plugin)) if (value := getattr(plugin, f.name)) != f.default}
+
+
 def _listing(fields: Any) -> str:
     words = [f"{f.name} ({f.allowed}{'' if f.required else f', default {f.default}'})" for f in fields]
     return ", ".join(words) or "none"

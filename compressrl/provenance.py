@@ -9,7 +9,6 @@ from compressrl import options
 
 def step(name: str, plugin: Any, *figures: str) -> str:
     """The stage as a user types it, with its non-default options, and what it did: `ptsq (5000 states)`."""
-    defaults = {field.name: field.default for field in options.describe(type(plugin))}
-    chosen = [f"{key}={value}" for key, value in options.as_dict(plugin).items() if value != defaults[key]]
+    chosen = [f"{key}={value}" for key, value in options.chosen(plugin).items()]
     typed = f"{name}:{','.join(chosen)}" if chosen else name
     return f"{typed} ({', '.join(figures)})"

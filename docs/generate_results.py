@@ -15,7 +15,8 @@ from typing import Any
 import compressrl
 from compressrl import plugins
 
-COMPRESSORS = ("ptdq", "ptsq", "qat", "l1:ratio=0.1", "l2:ratio=0.1", "l2:ratio=0.5")
+PRUNERS = ("l1:ratio=0.1,preset=paper", "l2:ratio=0.1,preset=paper", "l2:ratio=0.5,preset=paper")
+COMPRESSORS = ("ptdq", "ptsq", "qat", *PRUNERS)
 CELLS = Path("runs") / "results"
 INTRODUCTION = """# Measured: the zoo under the built-in compressors
 

@@ -163,12 +163,12 @@ class Distillation:
 
     def _affordable(self) -> bool:
         """Whether the budgets hold another round, whose check takes about as long as the last one did."""
-        limit = _least(self.options.environment_steps, self.lab.budget.environment_steps)
+        limit = least(self.options.environment_steps, self.lab.budget.environment_steps)
         used = self.lab.environment_steps_used - self.steps_before
         return used + self.options.states_per_round + self.check_steps <= limit and not self._late()
 
     def _late(self) -> bool:
-        limit = _least(self.options.seconds, self.lab.budget.seconds)
+        limit = least(self.options.seconds, self.lab.budget.seconds)
         return time.monotonic() - self.started >= limit
 
     def _check(self) -> float:
@@ -217,5 +217,6 @@ class Distillation:
         self.action_error = error.abs().mean().item()
 
 
-def _least(*limits: float | None) -> float:
+def least(*limits: float | None) -> float:
+    """The tightest of limits, None being no limit."""
     return min((limit for limit in limits if limit is not None), default=math.inf)

@@ -44,7 +44,7 @@ class PostTrainingStaticQuantization(WidthOptions):
     takes: ClassVar[tuple[Form, ...]] = ("network",)
 
     def __post_init__(self) -> None:
-        chosen = {f.name for f in options.describe(type(self)) if getattr(self, f.name) != f.default}
+        chosen = options.chosen(self).keys()
         if self.preset == "paper" and chosen - PAPER_OPTIONS:
             fixed = ", ".join(sorted(chosen - PAPER_OPTIONS))
             raise OptionError(f"preset=paper fixes {fixed}; leave it out, or take preset=best.")

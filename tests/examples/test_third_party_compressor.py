@@ -103,11 +103,11 @@ def test_it_is_evaluated_as_a_built_in(beside):
 def test_it_works_in_a_pipeline_with_built_ins(beside):
     tiny_policy().save(beside.folder / "tiny.policy")
     code = (
-        "import compressrl; policy = compressrl.compress('tiny.policy', 'l2:ratio=0.25+round');"
+        "import compressrl; policy = compressrl.compress('tiny.policy', 'l2:ratio=0.25,preset=paper+round');"
         "print(*policy.provenance, sep='\\n')"
     )
     lines = beside.run("-c", code).stdout.splitlines()
-    assert lines[1].startswith("l2 (ratio 0.25: ")
+    assert lines[1].startswith("l2:ratio=0.25,preset=paper (")
     assert lines[2] == "round (4 bits a weight, one scale a row)"
 
 

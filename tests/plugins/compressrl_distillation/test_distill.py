@@ -28,7 +28,10 @@ def test_a_pruned_policy_recovers(capable):
     def compressed(text):
         return pipeline.run(pipeline.parse(text), capable, Lab(capable.env_id, baseline=capable))
 
-    pruned, recovered = compressed("l2:ratio=0.7"), compressed(f"l2:ratio=0.7+{TYPED},learning_rate=0.01")
+    pruned, recovered = (
+        compressed("l2:ratio=0.7,preset=paper"),
+        compressed(f"l2:ratio=0.7,preset=paper+{TYPED},learning_rate=0.01"),
+    )
     assert mean_return(pruned) < 0.7 * mean_return(capable)
     assert mean_return(recovered) > 0.9 * mean_return(capable)
     widths = [

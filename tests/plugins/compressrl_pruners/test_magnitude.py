@@ -21,15 +21,17 @@ LAB = Lab(TINY)
 
 class TestL1(CompressorContract):
     plugin = L1Pruning
+    options = {"preset": "paper"}
 
 
 class TestL2(CompressorContract):
     plugin = L2Pruning
+    options = {"preset": "paper"}
 
 
 class TestMost(CompressorContract):
     plugin = L2Pruning
-    options = {"ratio": 0.95, "scope": "global", "importance": "row"}
+    options = {"preset": "paper", "ratio": 0.95, "scope": "global", "importance": "row"}
 
 
 def linears(policy):
@@ -78,7 +80,7 @@ def weakened(policy, factor):
 @BOTH
 def test_each_layer_loses_its_neurons_of_smallest_norm_and_keeps_the_others_weights(plugin, importance):
     policy = tiny_policy(hidden=(20, 30))
-    pruned = plugin(ratio=0.4, importance=importance).compress(policy, LAB)
+    pruned = plugin(preset="paper", ratio=0.4, importance=importance).compress(policy, LAB)
     keep = [
         np.sort(np.argsort(layer)[math.ceil(0.4 * len(layer)) :])
         for layer in scores(policy, plugin.p, importance)
@@ -104,14 +106,18 @@ def test_removed_neurons_are_those_whose_absence_the_same_network_shows(plugin):
             layer.weight *= mask[:, None]
             layer.bias *= mask
         masked = network(torch.from_numpy(states())).numpy()
-    np.testing.assert_allclose(plugin().compress(policy, LAB)(states()), masked, atol=1e-6)
+    np.testing.assert_allclose(plugin(preset="paper").compress(policy, LAB)(states()), masked, atol=1e-6)
 
 
 def test_the_criteria_differ():
     policy = tiny_policy(hidden=(40, 40))
     variants = [(L1Pruning, "row"), (L2Pruning, "row"), (L1Pruning, "group"), (L2Pruning, "group")]
     kept = {
-        tuple(np.concatenate([layer.bias for layer in linears(c(importance=i).compress(policy, LAB))]))
+        tuple(
+            np.concatenate(
+                [layer.bias for layer in linears(c(preset="paper", importance=i).compress(policy, LAB))]
+            )
+        )
         for c, i in variants
     }
     assert len(kept) == 4
@@ -120,7 +126,7 @@ def test_the_criteria_differ():
 @BOTH
 def test_global_ranking_spreads_the_cut_over_the_layers_by_their_scores(plugin):
     policy = weakened(tiny_policy(hidden=(20, 60)), 0.3)
-    pruned = plugin(ratio=0.5, scope="global", importance="row").compress(policy, LAB)
+    pruned = plugin(preset="paper", ratio=0.5, scope="global", importance="row").compress(policy, LAB)
     both = scores(policy, plugin.p, "row")
     threshold = np.sort(np.concatenate(both))[40]
     keep = [np.flatnonzero(layer >= threshold) for layer in both]
@@ -132,7 +138,7 @@ def test_global_ranking_spreads_the_cut_over_the_layers_by_their_scores(plugin):
 
 def test_global_ranking_leaves_one_neuron_of_a_hopeless_layer():
     policy = weakened(tiny_policy(hidden=(20, 60)), 1e-6)
-    pruned = L2Pruning(ratio=0.5, scope="global", importance="row").compress(policy, LAB)
+    pruned = L2Pruning(preset="paper", ratio=0.5, scope="global", importance="row").compress(policy, LAB)
     assert widths(pruned) == [1, 39, 2]
     checks.assert_acts_within_bounds(pruned, states())
 
@@ -146,7 +152,7 @@ def test_global_ranking_leaves_one_neuron_of_a_hopeless_layer():
 )
 def test_widths_are_as_asked_whatever_the_network(hidden, ratio, scope, round_to):
     policy = tiny_policy(hidden=hidden)
-    pruner = L2Pruning(ratio=ratio, scope=scope, round_to=round_to)
+    pruner = L2Pruning(preset="paper", ratio=ratio, scope=scope, round_to=round_to)
     try:
         *kept, actions = widths(pruner.compress(policy, LAB))
     except PipelineError:
@@ -169,7 +175,7 @@ def test_widths_are_as_asked_whatever_the_network(hidden, ratio, scope, round_to
 @pytest.mark.parametrize("ratio", [r / 100 for r in range(5, 100, 5)])
 def test_every_ratio_of_the_range_removes_that_share(ratio):
     policy = tiny_policy(hidden=(100, 20))
-    assert widths(L1Pruning(ratio=ratio).compress(policy, LAB)) == [
+    assert widths(L1Pruning(preset="paper", ratio=ratio).compress(policy, LAB)) == [
         round(100 * (1 - ratio)),
         round(20 * (1 - ratio)),
         2,
@@ -185,20 +191,24 @@ def test_a_ratio_out_of_range_is_refused(plugin, ratio):
 
 def test_the_provenance_counts():
     policy = tiny_policy(hidden=(256, 256))
-    step = L2Pruning().compress(policy, LAB).provenance[-1]
-    assert step == "l2 (ratio 0.5: 67330 -> 17282 parameters, hidden 256,256 -> 128,128)"
+    step = L2Pruning(preset="paper").compress(policy, LAB).provenance[-1]
+    assert step == "l2:preset=paper (67330 -> 17282 parameters, hidden 256,256 -> 128,128)"
     before = 3 * 256 + 256 + 256 * 256 + 256 + 256 * 2 + 2
     after = 3 * 128 + 128 + 128 * 128 + 128 + 128 * 2 + 2
     assert (before, after) == (67330, 17282)
-    step = L2Pruning().compress(tiny_policy(hidden=(20, 40, 30)), LAB).provenance[-1]
+    step = L2Pruning(preset="paper").compress(tiny_policy(hidden=(20, 40, 30)), LAB).provenance[-1]
     assert step.endswith("hidden 20,40,30 -> 10,20,15)")
-    step = L1Pruning(0.25, "global", "row", 8).compress(policy, LAB).provenance[-1]
-    assert step.startswith("l1 (ratio 0.25, scope global, importance row, round_to 8: 67330 -> ")
+    step = (
+        L1Pruning(preset="paper", ratio=0.25, scope="global", importance="row", round_to=8)
+        .compress(policy, LAB)
+        .provenance[-1]
+    )
+    assert step.startswith("l1:ratio=0.25,preset=paper,scope=global,importance=row,round_to=8 (67330 -> ")
 
 
 def test_kept_widths_are_multiples():
     policy = tiny_policy(hidden=(100, 64))
-    assert widths(L2Pruning(ratio=0.5, round_to=32).compress(policy, LAB)) == [64, 32, 2]
+    assert widths(L2Pruning(preset="paper", ratio=0.5, round_to=32).compress(policy, LAB)) == [64, 32, 2]
 
 
 @pytest.mark.parametrize(
@@ -212,24 +222,24 @@ def test_kept_widths_are_multiples():
 )
 def test_what_cannot_be_pruned_is_told(policy, told):
     with pytest.raises(PipelineError, match=told):
-        L2Pruning().compress(policy, LAB)
+        L2Pruning(preset="paper").compress(policy, LAB)
 
 
 def test_nothing_to_remove_after_rounding_is_told():
     with pytest.raises(PipelineError, match="round_to=32"):
-        L2Pruning(ratio=0.05, round_to=32).compress(tiny_policy(), LAB)
+        L2Pruning(preset="paper", ratio=0.05, round_to=32).compress(tiny_policy(), LAB)
 
 
 def test_a_caller_under_no_grad_gets_the_same():
     policy = tiny_policy()
     with torch.no_grad():
-        quiet = L2Pruning().compress(policy, LAB)
-    assert quiet.to_bytes() == L2Pruning().compress(policy, LAB).to_bytes()
+        quiet = L2Pruning(preset="paper").compress(policy, LAB)
+    assert quiet.to_bytes() == L2Pruning(preset="paper").compress(policy, LAB).to_bytes()
 
 
 def test_pruning_twice():
-    policy = L2Pruning().compress(tiny_policy(), LAB)
-    again = L2Pruning().compress(policy, LAB)
+    policy = L2Pruning(preset="paper").compress(tiny_policy(), LAB)
+    again = L2Pruning(preset="paper").compress(policy, LAB)
     assert widths(again) == [8, 8, 2]
     assert len(again.provenance) == 3
 
@@ -239,7 +249,7 @@ def test_pruning_twice():
 
 @pytest.mark.parametrize("activation", ["relu", "tanh", "elu", "sigmoid", "silu"])
 def test_every_activation(activation):
-    pruned = L2Pruning().compress(tiny_policy(activation=activation), LAB)
+    pruned = L2Pruning(preset="paper").compress(tiny_policy(activation=activation), LAB)
     assert widths(pruned) == [16, 16, 2]
     checks.assert_acts_within_bounds(pruned, states())
 
@@ -249,7 +259,7 @@ def test_an_on_policy_network_with_clipped_output():
     torch.manual_seed(0)
     body = [Standardize(torch.zeros(3), torch.ones(3), 10.0), nn.Linear(3, 12), nn.Tanh(), nn.Linear(12, 10)]
     network = nn.Sequential(*body, nn.Tanh(), nn.Linear(10, 2), Clip(low, high))
-    pruned = L1Pruning().compress(tiny_policy().with_network(network, "clipped"), LAB)
+    pruned = L1Pruning(preset="paper").compress(tiny_policy().with_network(network, "clipped"), LAB)
     assert widths(pruned) == [6, 5, 2]
     checks.assert_acts_within_bounds(pruned, 10 * states())
 
@@ -262,7 +272,7 @@ def foreign(network):
 
 
 def prunes_to(network, *linear_shapes):
-    pruned = L2Pruning().compress(foreign(network), LAB)
+    pruned = L2Pruning(preset="paper").compress(foreign(network), LAB)
     found = [tuple(m.weight.shape) for m in pruned.network.modules() if isinstance(m, nn.Linear)]
     assert found == list(linear_shapes)
     assert pruned.network(torch.zeros(5, 3)).shape == (5, 2)
@@ -295,7 +305,7 @@ def test_frozen_parameters_are_pruned_too():
 
 
 def test_the_pruned_foreign_network_can_be_trained_on():
-    network = L2Pruning().compress(foreign(Scaled()), LAB).network
+    network = L2Pruning(preset="paper").compress(foreign(Scaled()), LAB).network
     network(torch.ones(1, 3)).sum().backward()
     assert all(p.grad is not None for p in network.parameters())
 
@@ -361,4 +371,4 @@ class NoLinear(nn.Module):
 )
 def test_a_network_that_cannot_be_pruned_is_refused_in_words(network, told):
     with pytest.raises(PipelineError, match=told):
-        L2Pruning().compress(foreign(network()), LAB)
+        L2Pruning(preset="paper").compress(foreign(network()), LAB)
