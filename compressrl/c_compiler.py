@@ -53,11 +53,11 @@ def find() -> str:
 
 
 def cache_folder() -> Path:
-    """$COMPRESSRL_CACHE, or compressrl in the user's cache folder, then `native`."""
+    """$COMPRESSRL_CACHE, or compressrl in the user's cache folder, then `compiled`."""
     own = os.environ.get(CACHE_VARIABLE)
     if own:
-        return Path(own) / "native"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "compressrl" / "native"
+        return Path(own) / "compiled"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "compressrl" / "compiled"
 
 
 @functools.cache

@@ -420,6 +420,14 @@ class TestFallingCounter(ProfilerContract):
             return super().read() % 700
 
 
+class TestAnotherCounterInTheStepLoop(ProfilerContract):
+    broken = {"test_a_step_loops_reader_gives_what_read_gives"}
+
+    class plugin(Meter):
+        def reader(self):
+            return lambda: 0.0
+
+
 class TestFirstComesFirstServed(ProfilerContract):
     broken = {"test_two_instances_read_alike"}
     owner = None

@@ -21,7 +21,7 @@ class TestNativeRuntime(RuntimeContract):
 
 
 def compiled(tmp_path):
-    return sorted((tmp_path / "cache" / "native").glob("*.so"))
+    return sorted((tmp_path / "cache" / "compiled").glob("*.so"))
 
 
 def test_a_policy_is_compiled_once(tmp_path, monkeypatch):
