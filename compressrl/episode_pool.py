@@ -29,7 +29,10 @@ BATCHES = 1024  # 4 KiB of numbers, which any pipe holds
 THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 PROGRAM = """\
 import pickle, sys
-sys.path[:], arguments = pickle.load(sys.stdin.buffer)
+try:
+    sys.path[:], arguments = pickle.load(sys.stdin.buffer)
+except (EOFError, pickle.UnpicklingError):
+    sys.exit(1)  # interrupted while it wrote them
 from compressrl import episode_worker
 episode_worker.main(*arguments)
 """
