@@ -161,3 +161,33 @@ def test_interrupted_training_is_resumable(tmp_path: Path) -> None:
     )
     assert (tmp_path / "run" / "checkpoint.pt").exists()
     assert (tmp_path / "run" / "latest.policy").exists()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "profile"])
+def test_a_picture_of_another_format_is_refused_at_once(tmp_path: Path, command: str) -> None:
+    result = run(command, "--algo", "sac", "--compressor", "ptsq", "--plot", "picture.jpg")
+    assert result.exit_code == 2
+    assert "picture.jpg" in result.stderr
+    assert "svg" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["evaluate", "profile"])
+def test_a_picture_without_matplotlib_says_how_to_install_it(tmp_path: Path, command: str) -> None:
+    words = [command, "--algo", "sac", "--compressor", "ptsq", "--plot", "picture.svg"]
+    without = "import sys; sys.modules['matplotlib'] = None"
+    program = f"{without}; sys.argv[1:] = {words}; from compressrl import cli; cli.main()"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2, ended.stderr
+    assert "pip install 'compressrl[plot]'" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_evaluate_draws_its_report(tmp_path: Path) -> None:
+    policy = pendulum_policy(tmp_path / "p.policy")
+    words = ("--policy", str(policy), "--compressor", "ptsq:calibration_steps=300", "--episodes", "2")
+    result = run("evaluate", *words, "--out", "out", "--plot", "picture.png")
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
