@@ -79,10 +79,9 @@ def _evaluation(report: Mapping[str, Any]) -> Figure:
         for version, side in sides.items()
     ]
     episodes = len(sides["baseline"]["return"]["per_episode"])
-    whisker = f"{episodes} episodes, 95 % interval of the mean" if episodes > 1 else "one episode: no interval"
-    plot_panels.bars(
-        figure.add_subplot(grid[0, 0]), "return", whisker, "", _returns(sides)
-    )
+    several = f"{episodes} episodes, 95 % interval of the mean"
+    whisker = several if episodes > 1 else "one episode: no interval"
+    plot_panels.bars(figure.add_subplot(grid[0, 0]), "return", whisker, "", _returns(sides))
     peaks = [_peak(row) for row in rows]
     plot_panels.bars(figure.add_subplot(grid[0, 1]), "memory, peak", "range over processes", "MiB", peaks)
     _draw_time_and_energy(figure, (grid[0, 2], grid[0, 3]), rows)
