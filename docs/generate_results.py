@@ -26,8 +26,9 @@ Machine: {cpu}, {cores} cores, shared with other work, so the time ratios are ro
 
 ## All policies together
 
-Retention is the return of an episode over the baseline's mean return; its interquartile mean over all
-episodes of all policies has a 95 % interval from a bootstrap stratified by policy. The worst cell is the
+Retention is the return of an episode over the baseline's interquartile mean (its mean would count its own
+falls in favour of the compressed); the interquartile mean over all episodes of all policies has a 95 %
+interval from a bootstrap stratified by policy. The worst cell is the
 policy of the lowest mean retention.
 
 | compressor | policies | retention, IQM | 95 % interval | worst cell |
