@@ -81,7 +81,7 @@ def pooled(compressor: str, reports: list[dict[str, Any]]) -> str:
     """A line of the table of all policies together."""
     cells = [
         [
-            value / report["baseline"]["return"]["mean"]
+            value / report["baseline"]["return"]["iqm"]
             for value in report["compressed"]["return"]["per_episode"]
         ]
         for report in reports
