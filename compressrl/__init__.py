@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from compressrl.evaluation import evaluate
     from compressrl.interfaces import Algorithm, Compressor, Finding, PolicySource, Profiler, Runtime
     from compressrl.lab import Lab
+    from compressrl.measuring.profiling import profile
     from compressrl.options import Option
     from compressrl.pipeline import compress
     from compressrl.policy import Policy
-    from compressrl.profiling import profile
     from compressrl.runs import train
 
 __version__ = "0.1.0"
@@ -35,7 +35,7 @@ _HOMES = {
     "Runtime": "interfaces",
     "compress": "pipeline",
     "evaluate": "evaluation",
-    "profile": "profiling",
+    "profile": "measuring.profiling",
     "train": "runs",
 }
 

@@ -11,29 +11,26 @@ from typing import Literal
 import numpy as np
 
 from compressrl import (
-    control_step,
     defaults,
     environments,
-    episodes_table,
     files,
-    host,
-    model_size,
-    paired_rollout,
     pipeline,
     plugins,
     rollout,
     runs,
     sources,
     statistics,
-    workloads,
 )
+from compressrl.episodes import episodes_table, paired_rollout
 from compressrl.errors import UsageError
 from compressrl.instrument import InstrumentedEnv
 from compressrl.interfaces import Profiler
+from compressrl.measuring import control_step, host, workloads
+from compressrl.measuring.workloads import Loaded, Measured
+from compressrl.networks import model_size
 from compressrl.policy import Policy
 from compressrl.progress import Progress, silent
 from compressrl.records import ControlStep, EpisodeRecords, EvaluationReport, EvaluationRequest, Reading, Side
-from compressrl.workloads import Loaded, Measured
 
 REPORT = "report.json"
 BASELINE_POLICY = "baseline.policy"
@@ -74,7 +71,7 @@ def evaluate(
                  returns do not depend on it
     instrumentation: level of the instrumented environment (`compressrl.instrument`)
     out:         folder for report.json and both policies; None writes nothing
-    episodes_file: a .parquet or .csv file for the episodes of both sides (`compressrl.episodes_table`)
+    episodes_file: a .parquet or .csv file for the episodes of both sides
     Raises the errors of `compressrl.errors`; everything is checked before anything long starts.
     """
     if episodes < 1:

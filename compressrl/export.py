@@ -8,10 +8,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from compressrl import c_source, environments, files, microcontroller, onnx_graph, rollout
+from compressrl import environments, files, rollout
+from compressrl.c_code import c_source, microcontroller
+from compressrl.c_code.microcontroller import Footprint
 from compressrl.errors import UsageError
 from compressrl.interfaces import Float32Array
-from compressrl.microcontroller import Footprint
+from compressrl.networks import onnx_graph
 from compressrl.policy import Policy
 from compressrl.progress import Progress, silent
 from compressrl.records import EpisodeRecords

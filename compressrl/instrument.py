@@ -15,10 +15,10 @@ from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 from numpy.typing import NDArray
 
-from compressrl import step_counters
 from compressrl.errors import UnknownNameError, UsageError
 from compressrl.interfaces import Profiler
-from compressrl.step_costs import EpisodeCost, StepTrace
+from compressrl.measuring import step_counters
+from compressrl.measuring.step_costs import EpisodeCost, StepTrace
 
 __all__ = ["EpisodeCost", "InstrumentedEnv", "Level", "StepTrace"]
 

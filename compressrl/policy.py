@@ -3,7 +3,7 @@
 A policy holds its network in exactly one form:
 
     network   float layers; `policy.network` is a torch module of them
-    integer   `compressrl.integer.IntegerNetwork`
+    integer   `compressrl.networks.integer.IntegerNetwork`
     graph     ONNX bytes made by a foreign tool
 
 The file is one safetensors file: the arrays, and a JSON document in its header under `compressrl`, with a
@@ -24,10 +24,11 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save as to_safetensors
 
-from compressrl import files, layers
+from compressrl import files
 from compressrl.errors import PipelineError, PolicyFileError, one_line
-from compressrl.integer import IntegerLayer, IntegerNetwork
 from compressrl.interfaces import Float32Array, PolicyFunction
+from compressrl.networks import layers
+from compressrl.networks.integer import IntegerLayer, IntegerNetwork
 
 if TYPE_CHECKING:
     from torch import nn
@@ -90,7 +91,7 @@ class Policy:
                 f"This step needs the float network, but {earlier} left the policy in {self.form} form. "
                 "Put the quantizer last in the pipeline."
             )
-        from compressrl import modules
+        from compressrl.networks import modules
 
         return modules.to_module(self.layers)
 
@@ -118,7 +119,7 @@ class Policy:
         """A new policy with a copy of this float network; `step` (what was done) extends the provenance."""
         import copy
 
-        from compressrl import modules
+        from compressrl.networks import modules
 
         row = modules.from_module(module)
         foreign = copy.deepcopy(module).cpu().eval() if row is None else None
@@ -146,13 +147,13 @@ class Policy:
             return functools.partial(layers.forward, self.layers)
         if self.integer_network is not None:
             return self.integer_network
-        from compressrl import onnx_graph
+        from compressrl.networks import onnx_graph
 
         return onnx_graph.reference_function(self.to_onnx())
 
     def to_onnx(self) -> bytes:
         """An ONNX model `observation` (batch, observation_size) -> `action` (batch, action_size), float32."""
-        from compressrl import onnx_graph
+        from compressrl.networks import onnx_graph
 
         if self.onnx_graph is not None:
             return self.onnx_graph

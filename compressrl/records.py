@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import fmean, pstdev
 from typing import Any, Literal
 
-from compressrl.step_costs import EpisodeCost
+from compressrl.measuring.step_costs import EpisodeCost
 
 EnergyKind = Literal["measured", "attributed", "estimated", "simulated", "unavailable"]
 SCHEMA = 1

@@ -11,8 +11,8 @@ import numpy as np
 from compressrl.environments import Env
 from compressrl.instrument import InstrumentedEnv
 from compressrl.interfaces import Float32Array, PolicyFunction
+from compressrl.measuring.step_costs import EpisodeCost
 from compressrl.records import EpisodeRecords
-from compressrl.step_costs import EpisodeCost
 
 MakeEnv = Callable[[], Env]
 

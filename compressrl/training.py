@@ -18,8 +18,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from compressrl import files, layers
+from compressrl import files
 from compressrl.errors import CompressrlError, TrainingDivergedError, UsageError
+from compressrl.networks import layers
 from compressrl.progress import Progress, silent
 
 if TYPE_CHECKING:

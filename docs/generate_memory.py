@@ -11,7 +11,7 @@ from pathlib import Path
 
 import compressrl
 from compressrl.cli import units
-from compressrl.profiling import ProfileReport, ProfileRow
+from compressrl.measuring.profiling import ProfileReport, ProfileRow
 
 ALGORITHM, COMPRESSOR = "sac", "qat"
 NAMES = {"baseline": "float", "compressed": "int8"}

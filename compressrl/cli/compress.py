@@ -22,7 +22,8 @@ def compress(
     """Compress a policy file by a pipeline and write the result, without measuring it."""
     from dataclasses import asdict
 
-    from compressrl import model_size, pipeline
+    from compressrl import pipeline
+    from compressrl.networks import model_size
     from compressrl.policy import Policy
 
     original = Policy.load(policy)

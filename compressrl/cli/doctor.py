@@ -10,7 +10,7 @@ import typer
 from compressrl.cli import terminal
 
 if TYPE_CHECKING:
-    from compressrl.doctor import Examination, Examined
+    from compressrl.measuring.doctor import Examination, Examined
 
 Row = tuple[str, str, bool | None, str, str]
 MARKS = {True: "[green]yes[/green]", False: "[red]no[/red]", None: "-"}
@@ -21,7 +21,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Say which meters and runtimes this machine has, why not the others, and what to do about each."""
-    from compressrl.doctor import examine
+    from compressrl.measuring.doctor import examine
 
     examination = examine()
     if as_json:

@@ -21,7 +21,8 @@ def traced(path: Path | None, configured: Sequence[str], progress: Progress) -> 
     if path is None:
         yield progress
         return
-    from compressrl import files, power_trace, workloads
+    from compressrl import files
+    from compressrl.measuring import power_trace, workloads
 
     files.check_target(path, [".csv"], "--power-trace")
     meter, source = power_trace.find_meter(workloads.create_profilers(configured).values())

@@ -33,8 +33,8 @@ def profile(
     as_json: Annotated[bool, typer.Option("--json", help="The report as one JSON object on stdout.")] = False,
 ) -> None:
     """Measure time, energy and memory of a policy in several runtimes, without rolling it out."""
-    from compressrl import profiling
     from compressrl.cli import profile_table
+    from compressrl.measuring import profiling
 
     save_plot = terminal.picture(plot)
     with terminal.TerminalProgress() as progress:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from compressrl.cli import terminal, units
-from compressrl.profiling import ProfileReport
+from compressrl.measuring.profiling import ProfileReport
 
 
 def show(report: ProfileReport, console: Console | None = None) -> None:

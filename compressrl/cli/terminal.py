@@ -86,14 +86,14 @@ def picture(path: Path | None) -> Callable[[Mapping[str, Any]], None]:
     """
     if path is None:
         return lambda document: None
-    from compressrl import plots
+    from compressrl.pictures import plots
 
     plots.check_path(path)
     return functools.partial(_save_picture, path)
 
 
 def _save_picture(path: Path, document: Mapping[str, Any]) -> None:
-    from compressrl import plots
+    from compressrl.pictures import plots
 
     plots.save(document, path)
     say(f"Picture: {path}")

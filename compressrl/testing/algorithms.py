@@ -13,7 +13,7 @@ from torch import nn
 from compressrl.errors import PipelineError
 from compressrl.interfaces import Float32Array
 from compressrl.lab import Lab
-from compressrl.modules import Rescale
+from compressrl.networks.modules import Rescale
 from compressrl.options import Option
 from compressrl.policy import Policy
 

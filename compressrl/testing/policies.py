@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from compressrl import layers
-from compressrl.integer import IntegerLayer, IntegerNetwork
+from compressrl.networks import layers
+from compressrl.networks.integer import IntegerLayer, IntegerNetwork
 from compressrl.policy import Policy
 from compressrl.testing.environments import ACTION_HIGH as HIGH
 from compressrl.testing.environments import ACTION_LOW as LOW
@@ -32,7 +32,7 @@ def tiny_policy(
                 integer (8 bits); graph (the ONNX file of the float network)
     seed:       of its weights
     hidden:     widths of the hidden layers
-    activation: name in `compressrl.layers.ACTIVATIONS`
+    activation: name in `compressrl.networks.layers.ACTIVATIONS`
     """
     row = _layers(np.random.default_rng(seed), hidden, activation)
     blank = Policy(TINY, "", OBSERVATIONS, LOW, HIGH, ())

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from compressrl import c_compiler
+from compressrl.c_code import c_compiler
 
 
 class Layer(NamedTuple):

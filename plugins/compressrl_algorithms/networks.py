@@ -18,7 +18,7 @@ from torch import nn
 
 from compressrl.environments import Env
 from compressrl.errors import OptionError, PipelineError
-from compressrl.modules import Clip, Rescale
+from compressrl.networks.modules import Clip, Rescale
 from compressrl.policy import Policy
 from compressrl_algorithms.mlp_stack import MLPStack
 

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from compressrl import layers
 from compressrl.environments import Env
 from compressrl.interfaces import Float32Array
 from compressrl.lab import Lab
+from compressrl.networks import layers
 from compressrl.options import Option
 from compressrl.policy import Policy
 from compressrl.training import TrainingSession

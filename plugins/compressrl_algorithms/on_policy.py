@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from compressrl import layers, modules
 from compressrl.errors import PipelineError
 from compressrl.interfaces import Float32Array, PolicyFunction
 from compressrl.lab import Lab
-from compressrl.modules import Clip, Standardize
+from compressrl.networks import layers, modules
+from compressrl.networks.modules import Clip, Standardize
 from compressrl.options import Option
 from compressrl.policy import Policy
 from compressrl_algorithms.networks import HIDDEN_HELP, action_box, hidden_widths, mlp

@@ -9,8 +9,8 @@ from torch import nn
 
 from compressrl import provenance
 from compressrl.errors import PipelineError
-from compressrl.fake_quantization import from_integer, to_integer
 from compressrl.lab import Lab
+from compressrl.networks.fake_quantization import from_integer, to_integer
 from compressrl.policy import Form, Policy
 from compressrl_distillation.distillation import Distillation, DistillationOptions, one_thread
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressrl.interfaces import Workload
-from compressrl.interleaving import interleaved
+from compressrl.measuring.interleaving import interleaved
 from compressrl.options import Option
 from compressrl.records import Latency
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 
 from compressrl.interfaces import Workload
-from compressrl.interleaving import interleaved
+from compressrl.measuring.interleaving import interleaved
 from compressrl.options import Option
 from compressrl.records import Memory
 from compressrl_profilers import memory_child

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from compressrl import host
-from compressrl.interleaving import interleaved
+from compressrl.measuring import host
+from compressrl.measuring.interleaving import interleaved
 from compressrl_profilers.meters import Meter, MeterError
 from compressrl_profilers.work import Work
 

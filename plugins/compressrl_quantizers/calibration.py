@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from compressrl.fake_quantization import FakeQuantLinear
-from compressrl.integer import LEVELS
+from compressrl.networks.fake_quantization import FakeQuantLinear
+from compressrl.networks.integer import LEVELS
 
 Method = Literal["minmax", "percentile", "mse", "entropy"]
 Range = tuple[float, float]

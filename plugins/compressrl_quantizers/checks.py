@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from compressrl import onnx_graph
 from compressrl.errors import CompressrlError, UsageError
 from compressrl.interfaces import Float32Array, PolicyFunction
 from compressrl.lab import Lab
+from compressrl.networks import onnx_graph
 from compressrl.policy import Policy
 
 AGREEMENT_STATES = 200

@@ -13,8 +13,8 @@ from onnx import load_from_string
 from onnx.reference import ReferenceEvaluator
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from compressrl import onnx_graph
 from compressrl.interfaces import Float32Array, PolicyFunction
+from compressrl.networks import onnx_graph
 
 Preset = Literal["best", "paper"]
 Quantize = Callable[[Path, Path], Any]

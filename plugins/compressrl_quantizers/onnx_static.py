@@ -16,8 +16,8 @@ from onnxruntime.quantization import (
     create_calibrator,
 )
 
-from compressrl import onnx_graph
 from compressrl.interfaces import Float32Array
+from compressrl.networks import onnx_graph
 from compressrl_quantizers.onnx_quantization import quantized_graph
 
 PRODUCTS = ["Gemm", "MatMul"]

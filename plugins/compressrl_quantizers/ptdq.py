@@ -9,8 +9,9 @@ from typing import Annotated, ClassVar
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import nn
 
-from compressrl import onnx_graph, provenance
+from compressrl import provenance
 from compressrl.lab import Lab
+from compressrl.networks import onnx_graph
 from compressrl.options import Option
 from compressrl.policy import Form, Policy
 from compressrl_quantizers import checks

@@ -13,9 +13,9 @@ from torch import nn
 
 from compressrl import options, provenance
 from compressrl.errors import OptionError
-from compressrl.fake_quantization import to_integer
 from compressrl.interfaces import Float32Array
 from compressrl.lab import Lab
+from compressrl.networks.fake_quantization import to_integer
 from compressrl.options import Option
 from compressrl.policy import Form, Policy
 from compressrl_quantizers import calibration, checks

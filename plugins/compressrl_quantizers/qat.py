@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from compressrl import defaults, provenance
-from compressrl.fake_quantization import FakeQuantLinear, to_integer
 from compressrl.interfaces import Float32Array
 from compressrl.lab import Lab
+from compressrl.networks.fake_quantization import FakeQuantLinear, to_integer
 from compressrl.options import Option
 from compressrl.policy import Form, Policy
 from compressrl_distillation.distillation import Distillation, DistillationOptions, one_thread

@@ -7,7 +7,7 @@ from torch import nn
 
 from compressrl.errors import PipelineError
 from compressrl.interfaces import Float32Array
-from compressrl.modules import Standardize
+from compressrl.networks.modules import Standardize
 from compressrl.policy import Policy
 
 # A feature that stands still has no scale of its own; it keeps its unit.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from torch import nn
 
-from compressrl.fake_quantization import FakeQuantLinear, fake_quantize
+from compressrl.networks.fake_quantization import FakeQuantLinear, fake_quantize
 from compressrl.options import Option
 
 

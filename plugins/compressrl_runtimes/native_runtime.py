@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compressrl import c_compiler, c_source
+from compressrl.c_code import c_compiler, c_source
 from compressrl.errors import UsageError
 from compressrl.interfaces import Float32Array, PolicyFunction
 from compressrl.policy import Policy

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compressrl import onnx_graph
 from compressrl.errors import UsageError
 from compressrl.interfaces import Float32Array, PolicyFunction
+from compressrl.networks import onnx_graph
 from compressrl.policy import Policy
 from compressrl_runtimes.shapes import wrong_shape
 

@@ -20,11 +20,13 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
-from compressrl import environments, episode_pool, layers, pipeline, plugins, sources
-from compressrl.episode_pool import play_all
-from compressrl.episode_worker import Equipment, Stage
+from compressrl import environments, pipeline, plugins, sources
+from compressrl.episodes import episode_pool
+from compressrl.episodes.episode_pool import play_all
+from compressrl.episodes.episode_worker import Equipment, Stage
 from compressrl.evaluation import episode_seeds
 from compressrl.instrument import InstrumentedEnv
+from compressrl.networks import layers
 from compressrl.policy import Policy
 
 STEPS = 1000  # of an episode

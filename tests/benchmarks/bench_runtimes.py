@@ -22,8 +22,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from compressrl import host, layers, plugins
-from compressrl.fake_quantization import fake_quantize, to_integer
+from compressrl import plugins
+from compressrl.measuring import host
+from compressrl.networks import layers
+from compressrl.networks.fake_quantization import fake_quantize, to_integer
 from compressrl.policy import Policy
 
 SIZES = [(17, 256, 256, 6), (348, 256, 256, 17), (348, 1024, 1024, 17)]
@@ -67,7 +69,7 @@ def loaded(name: str, policy: Policy, observation: np.ndarray) -> Call:
 
 def session_run(policy: Policy, observation: np.ndarray) -> Call:
     """ONNX Runtime as its documentation shows it: without bound buffers."""
-    from compressrl import onnx_graph
+    from compressrl.networks import onnx_graph
 
     session, batch = onnx_graph.session(policy.to_onnx()), observation[None]
     return lambda: session.run(None, {onnx_graph.INPUT: batch})

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 import compressrl
-from compressrl import evaluation, paired_rollout, plugins, workloads
+from compressrl import evaluation, plugins
+from compressrl.episodes import paired_rollout
 from compressrl.errors import UsageError
+from compressrl.measuring import workloads
 from compressrl.policy import Policy
 from compressrl.progress import silent
 from compressrl.records import EvaluationReport, EvaluationRequest

@@ -9,9 +9,10 @@ import numpy as np
 import onnx
 import pytest
 
-from compressrl import microcontroller, onnx_graph
+from compressrl.c_code import microcontroller
 from compressrl.errors import CompressrlError, UsageError
 from compressrl.export import export
+from compressrl.networks import onnx_graph
 from compressrl.testing import tiny_policy
 from compressrl.testing.policies import states
 

@@ -15,8 +15,9 @@ from typing import Any, cast
 import pytest
 
 import compressrl
-from compressrl import plugins, workloads
+from compressrl import plugins
 from compressrl.errors import CompressrlError, OptionError, PluginConflictError, UnknownNameError, UsageError
+from compressrl.measuring import workloads
 from compressrl.plugins import BLOCK_VARIABLE, GROUP, Registry
 from compressrl.records import EvaluationReport
 

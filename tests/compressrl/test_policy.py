@@ -16,8 +16,9 @@ from safetensors.numpy import save as to_safetensors
 from safetensors.torch import save_file as save_tensors
 from torch import nn
 
-from compressrl import layers, modules, policy
+from compressrl import policy
 from compressrl.errors import CompressrlError, PipelineError, PolicyFileError
+from compressrl.networks import layers, modules
 from compressrl.policy import FORMAT_VERSION, Policy
 from compressrl.testing import tiny_policy
 from compressrl.testing.policies import FORMS, TinyForm, states

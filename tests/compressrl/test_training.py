@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from compressrl import layers
 from compressrl.errors import CompressrlError, TrainingDivergedError, UsageError
+from compressrl.networks import layers
 from compressrl.policy import Policy
 from compressrl.testing import tiny_policy
 from compressrl.training import BEST_POLICY, CHECKPOINT, LATEST_POLICY, LEARNING_CURVE, TrainingSession

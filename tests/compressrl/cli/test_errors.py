@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from compressrl import layers
 from compressrl.cli import app
+from compressrl.networks import layers
 from compressrl.policy import Policy
 
 

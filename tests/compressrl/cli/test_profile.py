@@ -11,10 +11,10 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from compressrl.cli import app, profile_table
-from compressrl.profiling import ProfileReport, ProfileRequest, ProfileRow, Skipped
+from compressrl.measuring.profiling import ProfileReport, ProfileRequest, ProfileRow, Skipped
+from compressrl.measuring.workloads import Measured
 from compressrl.records import Energy, Latency, Memory, ModelSize
 from compressrl.testing import tiny_policy
-from compressrl.workloads import Measured
 
 
 def row(version: str, runtime: str, p50_us: float | None, memory: Memory) -> ProfileRow:

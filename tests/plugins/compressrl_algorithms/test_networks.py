@@ -5,7 +5,7 @@ from gymnasium import spaces
 from torch import nn
 
 from compressrl.errors import OptionError, PipelineError
-from compressrl.modules import Clip, Rescale
+from compressrl.networks.modules import Clip, Rescale
 from compressrl.policy import Policy
 from compressrl_algorithms import networks
 

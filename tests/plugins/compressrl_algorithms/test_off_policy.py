@@ -9,7 +9,7 @@ from torch import nn
 
 from compressrl.errors import OptionError, TrainingDivergedError
 from compressrl.lab import Lab
-from compressrl.modules import Rescale
+from compressrl.networks.modules import Rescale
 from compressrl.policy import Policy
 from compressrl.training import CHECKPOINT, TrainingSession
 from compressrl_algorithms import networks

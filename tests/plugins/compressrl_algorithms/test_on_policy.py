@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from compressrl import modules, options
+from compressrl import options
 from compressrl.errors import PipelineError, TrainingDivergedError, UsageError
 from compressrl.lab import Lab
+from compressrl.networks import modules
 from compressrl.policy import Policy
 from compressrl.testing import AlgorithmContract
 from compressrl.training import TrainingSession

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from compressrl import onnx_graph, pipeline
+from compressrl import pipeline
 from compressrl.errors import PipelineError
 from compressrl.lab import Lab
+from compressrl.networks import onnx_graph
 from compressrl.testing import CompressorContract, tiny_policy
 from compressrl_distillation.distill import OnPolicyDistillation
 

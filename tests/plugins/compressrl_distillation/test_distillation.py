@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from compressrl.lab import Budget, Lab
-from compressrl.modules import Clip, Rescale
+from compressrl.networks.modules import Clip, Rescale
 from compressrl.policy import Policy
 from compressrl.testing.policies import states
 from compressrl_distillation.distillation import Distillation, DistillationOptions, Distilled, one_thread

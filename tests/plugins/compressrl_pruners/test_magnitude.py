@@ -10,7 +10,7 @@ from torch import nn
 
 from compressrl import Lab, options
 from compressrl.errors import OptionError, PipelineError
-from compressrl.modules import Clip, Rescale, Standardize
+from compressrl.networks.modules import Clip, Rescale, Standardize
 from compressrl.testing import TINY, CompressorContract, checks, tiny_policy
 from compressrl.testing.policies import states
 from compressrl_pruners.magnitude import L1Pruning, L2Pruning

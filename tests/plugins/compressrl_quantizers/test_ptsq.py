@@ -10,9 +10,9 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from compressrl import model_size, onnx_graph
 from compressrl.errors import OptionError, PipelineError, UsageError
 from compressrl.lab import Lab
+from compressrl.networks import model_size, onnx_graph
 from compressrl.policy import Policy
 from compressrl.testing import CompressorContract, tiny_policy
 from compressrl.testing.policies import states

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from compressrl import layers, model_size, onnx_graph
 from compressrl.errors import PipelineError, UsageError
 from compressrl.lab import Lab
+from compressrl.networks import layers, model_size, onnx_graph
 from compressrl.policy import Policy
 from compressrl.testing import CompressorContract, RandomSearch, tiny_policy
 from compressrl.testing.policies import states

@@ -3,9 +3,11 @@ import logging
 import numpy as np
 import pytest
 
-from compressrl import c_compiler, onnx_graph, pipeline, sources
+from compressrl import pipeline, sources
+from compressrl.c_code import c_compiler
 from compressrl.errors import UsageError
 from compressrl.lab import Lab
+from compressrl.networks import onnx_graph
 from compressrl.testing import RuntimeContract, tiny_policy
 from compressrl.testing.policies import states
 from compressrl_runtimes.native_runtime import NativeRuntime

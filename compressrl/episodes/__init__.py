@@ -1,0 +1,1 @@
+"""Many episodes: on all cores, in pairs, and as tables."""
