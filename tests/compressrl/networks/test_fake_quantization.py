@@ -55,7 +55,7 @@ def test_a_layer_computes_what_its_integer_form_computes(seed: int, spread: floa
     integer = fake.to_integer(None)
     with torch.no_grad():
         errors = np.abs(integer(x.numpy()) - fake(x).numpy()).max(axis=0)
-    # Both round the bias to a unit of the accumulator, in single and double precision, which differs at a tie.
+    # Both round the bias to units of the accumulator, in single and double precision: they differ at ties.
     unit = integer.x_scale * integer.w_scale
     floats = 1e-5 * (spread + abs(shift)) + 1e-6 * np.abs(integer.bias)
     assert (errors <= unit + floats).all()
