@@ -146,7 +146,7 @@ class InstrumentedEnv(gymnasium.Wrapper[ObsType, ActType, ObsType, ActType], Rec
         """
         steps, ns = self._overhead
         if not self._recorded:
-            steps, ns = steps + self._row, ns + self._seen_ns()
+            steps, ns = steps + self._row, ns + self._seen_ns(self.trace)
         return ns / steps + _unseen_ns_per_step() if steps else _NAN
 
     def _start(self) -> None:
@@ -182,14 +182,15 @@ class InstrumentedEnv(gymnasium.Wrapper[ObsType, ActType, ObsType, ActType], Rec
 
     def _record(self, finished: bool) -> None:
         cumulative = {name: column.cumulative for name, column in self._columns.items()}
-        self.episodes.append(EpisodeCost.of(self.trace, cumulative, finished))
+        trace = self.trace
+        self.episodes.append(EpisodeCost.of(trace, cumulative, finished))
         steps, ns = self._overhead
-        self._overhead = steps + self._row, ns + self._seen_ns()
+        self._overhead = steps + self._row, ns + self._seen_ns(trace)
         self._recorded = True
 
-    def _seen_ns(self) -> float:
+    def _seen_ns(self, trace: StepTrace) -> float:
         """Instrumentation time of the current episode, each step at the median of its like."""
-        ns = self.trace.instrumentation_ns
+        ns = trace.instrumentation_ns
         read = ~np.isnan(self._counter_rows()[1:]).all(axis=1)
         return float(sum(np.median(part) * len(part) for part in (ns[read], ns[~read]) if len(part)))
 

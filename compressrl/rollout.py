@@ -63,7 +63,8 @@ def run_episode(act: PolicyFunction, env: Env, seed: int) -> Episode:
         observation, reward, terminated, truncated, _ = step(action)
         total += float(reward)
         done = terminated or truncated
-    changes = np.abs(np.diff(np.stack(actions), axis=0))
+    rows = np.concatenate(actions).reshape(len(actions), -1)
+    changes = np.abs(np.diff(rows, axis=0))
     cost = env.episodes[-1] if isinstance(env, InstrumentedEnv) else None
     return Episode(total, len(actions), float(changes.mean()) if len(changes) else 0.0, cost)
 

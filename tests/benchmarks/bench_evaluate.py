@@ -4,15 +4,17 @@ In turns, round by round: bare steps of the environment in one process, with the
 from the same seed; our episodes on all cores, with the start of the workers, level `time`; and
 Stable-Baselines3's `evaluate_policy` on the same network. Steps a second by the wall clock, where other work
 on the machine takes from all of them and most from what uses all cores; so CPU time a step stands beside it,
-which it hardly touches: bare over ours is the share of the cores that the environment itself gets. Every
-figure is the best of its rounds. Humanoid lies down for lack of training, and is not stopped for it.
+which it hardly touches: bare over ours is the share of the cores that the environment itself gets. Times are
+the best of the rounds, ratios the medians of those within a round. Humanoid lies down for lack of training,
+and is not stopped for it.
 """
 
 import argparse
 import resource
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from statistics import median
 
 import gymnasium
 import numpy as np
@@ -36,16 +38,20 @@ SEED = episode_seeds(0, 1)[0]
 
 @dataclass
 class Rate:
-    """Best wall-clock and CPU time of a step, seconds."""
+    """Wall-clock and CPU seconds of a step, round by round."""
 
-    wall: float = float("inf")
-    cpu: float = float("inf")
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
 
     def take(self, steps: int, work) -> None:
         wall, cpu = time.perf_counter(), cpu_seconds()
         work()
-        self.wall = min(self.wall, (time.perf_counter() - wall) / steps)
-        self.cpu = min(self.cpu, (cpu_seconds() - cpu) / steps)
+        self.wall.append((time.perf_counter() - wall) / steps)
+        self.cpu.append((cpu_seconds() - cpu) / steps)
+
+
+def ratio(above: list[float], below: list[float]) -> float:
+    return median(a / b for a, b in zip(above, below, strict=True))
 
 
 def cpu_seconds() -> float:
@@ -128,12 +134,12 @@ def compare(env_id: str, policy: Policy, episodes: int, rounds: int, runtimes: l
             repeats = count if name == "bare steps" else 1
             rates[name].take(count * STEPS, lambda r=run, n=repeats: [r() for _ in range(n)])
     bare, sb3 = rates["bare steps"], rates["Stable-Baselines3"]
-    print(f"\n{env_id}: {episodes} episodes of {STEPS} steps, {cores} cores, best of {rounds} rounds")
+    print(f"\n{env_id}: {episodes} episodes of {STEPS} steps, {cores} cores, {rounds} rounds")
     print(f"{'':20}{'steps/s':>9}{'of cores x bare':>17}{'x SB3':>7}{'CPU µs a step':>15}{'bare / it':>11}")
     for name, rate in rates.items():
         print(
-            f"{name:20}{1 / rate.wall:9.0f}{bare.wall / rate.wall / cores:17.0%}{sb3.wall / rate.wall:7.2f}"
-            f"{rate.cpu * 1e6:15.1f}{bare.cpu / rate.cpu:11.0%}"
+            f"{name:20}{1 / min(rate.wall):9.0f}{ratio(bare.wall, rate.wall) / cores:17.0%}"
+            f"{ratio(sb3.wall, rate.wall):7.2f}{min(rate.cpu) * 1e6:15.1f}{ratio(bare.cpu, rate.cpu):11.0%}"
         )
 
 
