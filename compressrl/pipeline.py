@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,9 +15,6 @@ from compressrl.interfaces import Compressor
 from compressrl.lab import Lab
 from compressrl.policy import Policy
 from compressrl.progress import Progress, silent
-
-# A plus between stages, not the sign of a number or of its exponent: `l2:ratio=5e-1+ptsq`, `x:limit=1e+3`.
-_JOINT = re.compile(r"(?<!=)\+(?!(?<=\d[eE]\+)\d)")
 
 
 @dataclass(frozen=True)
@@ -34,7 +30,7 @@ def parse(text: str) -> list[Stage]:
 
     Raises OptionError, UnknownNameError, and PipelineError for an order that cannot work.
     """
-    parts = [part.strip() for part in _JOINT.split(text)]
+    parts = plugins.split(text)
     if not all(parts):
         raise PipelineError(f"The pipeline {text!r} has an empty stage. Write e.g. l2:ratio=0.5+ptsq.")
     stages = [Stage(part, plugins.create("compressor", part)) for part in parts]

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from compressrl.records import EvaluationReport
 
 GROUP = "compressrl"
+# A plus between stages, not the sign of a number or of its exponent: `l2:ratio=5e-1+ptsq`, `x:limit=1e+3`.
+_JOINT = re.compile(r"(?<!=)\+(?!(?<=\d[eE]\+)\d)")
 BLOCK_VARIABLE = "COMPRESSRL_BLOCK_PLUGINS"
 KINDS = {
     "algorithm": "compressrl_algorithms",
@@ -183,6 +185,11 @@ def registry() -> Registry:
     """The registry of this process: every installed plugin but those in COMPRESSRL_BLOCK_PLUGINS."""
     blocked = [name.strip() for name in os.environ.get(BLOCK_VARIABLE, "").split(",")]
     return Registry(entry_points(group=GROUP), blocked)
+
+
+def split(pipeline: str) -> list[str]:
+    """The stages of `name:key=value+name+...`, each as its text."""
+    return [part.strip() for part in _JOINT.split(pipeline)]
 
 
 def parse(text: str) -> tuple[str, dict[str, str]]:

@@ -12,6 +12,7 @@ of 95 %, the expanded one in 93-95 %; of 30 pairs 91-95 % and 93-96 %. Long tail
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean, stdev
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +76,7 @@ def retention(
         above_random=above_random,
         above_random_ci95=above_random_ci95,
         probability_of_improvement=float(wins.mean()),
-        probability_of_improvement_ci95=_score_interval(wins.mean(axis=1) if len(wins) > 1 else wins[0]),
+        probability_of_improvement_ci95=score_interval(wins.mean(axis=1) if len(wins) > 1 else wins[0]),
         difference=float(comp.mean() - base.mean()),
         difference_ci95=expanded_interval(means[:, 1] - means[:, 0], units, units - 1),
     )
@@ -105,6 +106,29 @@ def expanded_interval(samples: Floats, runs: int, degrees: int) -> tuple[float, 
     return float(low), float(high)
 
 
+def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """95 % t-interval of the mean; None for a single value."""
+    if len(values) < 2:
+        return None
+    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1)) * stdev(values) / len(values) ** 0.5
+    return fmean(values) - half, fmean(values) + half
+
+
+def score_interval(wins: Floats) -> tuple[float, float] | None:
+    """95 % score interval (Wilson 1927) of a mean of values in [0, 1]; None for a single one.
+
+    A resampled share knows no doubt where all pairs are won; this does. Exact for won and lost, and wider
+    than need be for values between: their variance is at most p(1 - p).
+    """
+    n, p = len(wins), wins.mean()
+    if n < 2:
+        return None
+    square = stats.norm.ppf(0.5 + CONFIDENCE / 2) ** 2
+    middle = (p + square / (2 * n)) / (1 + square / n)
+    half = np.sqrt(square * (p * (1 - p) / n + square / (4 * n**2))) / (1 + square / n)
+    return float(max(0.0, middle - half)), float(min(1.0, middle + half))
+
+
 def _paired(baseline: Returns, compressed: Returns) -> Floats:
     base, comp = (np.atleast_2d(np.asarray(x, dtype=np.float64)) for x in (baseline, compressed))
     if base.shape != comp.shape or base.size == 0:
@@ -121,21 +145,6 @@ def _resampled_means(pairs: Floats, resamples: int, rng: np.random.Generator) ->
     units = pairs.mean(axis=1) if len(pairs) > 1 else pairs[0]
     means: Floats = units[rng.integers(len(units), size=(resamples, len(units)))].mean(axis=1)
     return means
-
-
-def _score_interval(wins: Floats) -> tuple[float, float] | None:
-    """95 % score interval (Wilson 1927) of a mean of values in [0, 1]; None for a single one.
-
-    A resampled share knows no doubt where all pairs are won; this does. Exact for won and lost, and wider
-    than need be for values between: their variance is at most p(1 - p).
-    """
-    n, p = len(wins), wins.mean()
-    if n < 2:
-        return None
-    square = stats.norm.ppf(0.5 + CONFIDENCE / 2) ** 2
-    middle = (p + square / (2 * n)) / (1 + square / n)
-    half = np.sqrt(square * (p * (1 - p) / n + square / (4 * n**2))) / (1 + square / n)
-    return float(max(0.0, middle - half)), float(min(1.0, middle + half))
 
 
 def _ratios(means: Floats, zero: float) -> Floats:

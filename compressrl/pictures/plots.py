@@ -9,12 +9,9 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
-from scipy.stats import t
-
-from compressrl import files
+from compressrl import files, statistics
 from compressrl.errors import UsageError
 
 try:
@@ -130,16 +127,8 @@ def _returns(sides: Mapping[str, Mapping[str, Any]]) -> list[Bar]:
             reason = f"{returns.count(None)} of {len(returns)} returns are not a number"
             found.append(Bar(version, version, None, reason=reason))
             continue
-        found.append(Bar(version, version, side["return"]["mean"], _mean_interval(returns)))
+        found.append(Bar(version, version, side["return"]["mean"], statistics.mean_interval(returns)))
     return found
-
-
-def _mean_interval(returns: Sequence[float]) -> tuple[float, float] | None:
-    """95 % t-interval of the mean; None for a single return."""
-    if len(returns) < 2:
-        return None
-    half = float(t.ppf(0.975, len(returns) - 1)) * stdev(returns) / len(returns) ** 0.5
-    return fmean(returns) - half, fmean(returns) + half
 
 
 def _peak(row: Mapping[str, Any]) -> Bar:

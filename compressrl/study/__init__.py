@@ -1,0 +1,1 @@
+"""Studies: a grid of evaluations, resumable, with a report."""
