@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Small matrices gain nothing from more threads, and lose to the switching.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install evaluate test test-fast check format bench-instrument bench-evaluate bench-runtimes bench-train clean
+.PHONY: install evaluate test test-fast check format bench-compression bench-instrument bench-evaluate bench-runtimes bench-train clean
 
 install: $(STAMP)
 
@@ -35,6 +35,10 @@ check: install
 format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench-compression: install
+	$(BIN)/python tests/benchmarks/bench_compression.py
+	$(BIN)/python tests/benchmarks/bench_narrow.py
 
 bench-instrument: install
 	$(BIN)/python tests/benchmarks/bench_instrument.py

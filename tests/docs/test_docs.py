@@ -15,7 +15,7 @@ import pytest
 from compressrl import hookspecs, plugins
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 HOOKS = [name for name in vars(hookspecs) if name.startswith("compressrl_")]
 
 
