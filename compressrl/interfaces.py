@@ -61,13 +61,34 @@ class Runtime(Protocol):
 
 @runtime_checkable
 class PreparingRuntime(Runtime, Protocol):
-    """A runtime that ships another form than it is given (say, the ONNX file of a float network).
+    """A runtime that converts a policy before it loads it (say, a float network to an ONNX graph).
 
-    With it the memory profiler can load the shipped form in a process that has imported nothing else.
+    With it a policy is converted once, and every process that loads it spares the time and the libraries.
     """
 
     def prepare(self, policy: Policy) -> Policy:
         """Return the policy in the form that `load` takes without any library but the runtime's own."""
+        ...
+
+
+DEPLOYED_MODULE = "deployed.py"
+
+
+@runtime_checkable
+class DeployableRuntime(Runtime, Protocol):
+    """A runtime whose policies can be deployed without this package.
+
+    With it the memory profiler measures the process that would be deployed, not this package beside it.
+    """
+
+    def deploy(self, policy: Policy, folder: Path) -> None:
+        """Write what is deployed into an existing folder: the module deployed.py and the files that it reads.
+
+        deployed.py imports at its top what it needs, and nothing of this package. It has one function,
+        `load(folder: str, observation_size: int, action_size: int)`, which returns a function of an
+        observation, a memoryview (observation_size,) of format "f", that gives the action: action_size
+        numbers. Raises UsageError for a policy that cannot be deployed so.
+        """
         ...
 
 
@@ -133,7 +154,7 @@ class Workload:
     """One side of a comparison, ready to be profiled: a policy in a runtime on recorded observations."""
 
     label: str  # "baseline" or "compressed"
-    policy: Policy  # in the form that the runtime ships
+    policy: Policy  # as the runtime has prepared it
     runtime_name: str
     runtime_target: str  # "package.module:Class", so that a fresh process can load it alone
     runtime_options: Mapping[str, Any]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -10,7 +14,7 @@ import pytest
 
 from compressrl import options
 from compressrl.errors import UsageError
-from compressrl.interfaces import Float32Array, PolicyFunction, PreparingRuntime, Runtime
+from compressrl.interfaces import DeployableRuntime, Float32Array, PolicyFunction, PreparingRuntime, Runtime
 from compressrl.policy import Policy
 from compressrl.testing import checks
 from compressrl.testing.policies import FORMS, TinyForm, states, tiny_policy
@@ -141,11 +145,51 @@ class RuntimeContract:
         assert prepared.provenance[: len(policy.provenance)] == policy.provenance
         assert shipped(runtime, prepared).to_bytes() == prepared.to_bytes()
 
+    def test_what_is_deployed_acts_alike_without_this_package(
+        self, runtime: Runtime, observations: Float32Array, tmp_path: Path
+    ) -> None:
+        if not isinstance(runtime, DeployableRuntime):
+            pytest.skip(f"{self.plugin.__name__} is no DeployableRuntime")
+        for form in self.forms:
+            policy, folder = tiny_policy(form), tmp_path / form
+            folder.mkdir()
+            try:
+                runtime.deploy(shipped(runtime, policy), folder)
+            except UsageError:  # a form that it executes, but does not deploy
+                continue
+            deployed = _deployed_actions(folder, policy, observations)
+            assert np.abs(deployed - checks.actions(policy, observations)).max() <= self.tolerance
+
     def test_nothing_is_printed_on_stdout(
         self, runtime: Runtime, policy: Policy, observations: Float32Array, capfd: pytest.CaptureFixture[str]
     ) -> None:
         checks.actions(runtime.load(shipped(runtime, policy)), observations)
         assert capfd.readouterr().out == "", "stdout belongs to the JSON of --json"
+
+
+def _deployed_actions(folder: Path, policy: Policy, observations: Float32Array) -> Float32Array:
+    """What the deployed module does in a fresh process, which must not import this package."""
+    job = {
+        "path": [str(folder), *sys.path],
+        "arguments": [str(folder), policy.observation_size, policy.action_size],
+        "rows": observations.tolist(),
+    }
+    command = [sys.executable, "-I", "-c", _DEPLOYED_PROCESS]
+    done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return np.array(json.loads(done.stdout), np.float32)
+
+
+_DEPLOYED_PROCESS = """
+import array, json, sys
+job = json.load(sys.stdin)
+sys.path[:] = job["path"]
+import deployed
+act = deployed.load(*job["arguments"])
+actions = [[float(number) for number in act(memoryview(array.array("f", row)))] for row in job["rows"]]
+found = sorted(name for name in sys.modules if name.startswith("compressrl"))
+json.dump(actions, sys.stdout) if not found else sys.exit(f"deployed.py imports {found}")
+"""
 
 
 def shipped(runtime: Runtime, policy: Policy) -> Policy:

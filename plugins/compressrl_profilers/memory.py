@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import math
 import mmap
@@ -17,7 +18,8 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from compressrl.interfaces import Workload
+from compressrl.errors import UsageError
+from compressrl.interfaces import DEPLOYED_MODULE, DeployableRuntime, Workload
 from compressrl.measuring.interleaving import interleaved
 from compressrl.options import Option
 from compressrl.records import Memory
@@ -52,10 +54,10 @@ _FIGURES: dict[str, Callable[[Stages], int]] = {
 class MemoryProfiler:
     """Bytes by stage of a fresh process: interpreter, import, load, first inference, 1000 inferences.
 
-    library: import - interpreter. The runtime with all that it imports, even if it does so only on loading;
-             in it are numpy and the reader of policy files
-    model:   load - import. Reading the policy file and `Runtime.load`; the file's arrays count as long as the
-             loaded function holds them
+    The process is the one to be deployed where the runtime says which (`DeployableRuntime`); otherwise
+    it reads the policy file and calls `Runtime.load`: numpy and that reader are then in the library.
+    library: import - interpreter. What the process imports, even if it does so only on loading
+    model:   load - import. The policy's file, as far as the loaded function holds it
     runtime: steady - load. What the first and 1000 further inferences add
     peak:    highest resident set of the process, shared libraries and all
     The first three are anonymous memory (smaps_rollup), which does not depend on what other processes map;
@@ -125,7 +127,11 @@ class _Side:
         """Run one process. The first tells what else loading imports: that belongs to the library."""
         if self.failure:
             return
-        result = self._child()
+        try:
+            result = self._child()
+        except UsageError as error:
+            self.failure = str(error)
+            return
         if result is None:
             return
         if self.late is None:
@@ -143,6 +149,9 @@ class _Side:
             runtime=round(median(figures["runtime"])),
             peak=round(median(figures["peak"])),
             details={
+                "process": "deployed"
+                if (self.folder / DEPLOYED_MODULE).exists()
+                else "reads the policy file",
                 "primary": "anonymous memory by stage, VmHWM for the peak",
                 "repeats": len(self.runs),
                 "inferences": INFERENCES,
@@ -171,14 +180,17 @@ class _Side:
     def _job(self, result: Path) -> Path:
         if not self.folder.exists():
             self.folder.mkdir()
-            self.workload.policy.save(self.folder / "policy")
-            np.save(self.folder / "observations.npy", self.workload.observations)
+            self._write_policy()
+            self.workload.observations.astype(np.float32).tofile(self.folder / "observations")
         job = {
             "path": sys.path,
+            "deployed": str(self.folder) if (self.folder / DEPLOYED_MODULE).exists() else "",
             "target": self.workload.runtime_target,
             "options": dict(self.workload.runtime_options),
             "policy": str(self.folder / "policy"),
-            "observations": str(self.folder / "observations.npy"),
+            "observations": str(self.folder / "observations"),
+            "observation_size": self.workload.policy.observation_size,
+            "action_size": self.workload.policy.action_size,
             "inferences": INFERENCES,
             "preload": self.late or [],
             "result": str(result),
@@ -186,6 +198,15 @@ class _Side:
         path = self.folder / "job.json"
         path.write_text(json.dumps(job))
         return path
+
+    def _write_policy(self) -> None:
+        """What is deployed, or the policy file. Raises UsageError where it cannot be deployed."""
+        module, _, attribute = self.workload.runtime_target.partition(":")
+        runtime = getattr(importlib.import_module(module), attribute)(**self.workload.runtime_options)
+        if isinstance(runtime, DeployableRuntime):
+            runtime.deploy(self.workload.policy, self.folder)
+        else:
+            self.workload.policy.save(self.folder / "policy")
 
     def _medians(self, stage: str) -> dict[str, float]:
         return {name: median(run[stage][name] for run in self.runs) for name in self.runs[0][stage]}

@@ -10,8 +10,15 @@ import contextlib
 import gc
 import importlib
 import json
+import mmap
 import sys
-from typing import Any
+
+TYPE_CHECKING = False  # typing has it, too, but costs memory
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Function = Callable[[memoryview[float]], object]
 
 KIB = 1024
 
@@ -28,31 +35,61 @@ def read_stage() -> dict[str, int]:
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
     """Go through the stages of one policy in one runtime."""
+    observations = _rows(job["observations"], job["observation_size"])
     stages = {"interpreter": read_stage()}
     sys.path[:] = job["path"]
     for name in job["preload"]:
         # Some names in sys.modules were put there by hand and cannot be imported.
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    load = _deployed(job) if job["deployed"] else _by_the_runtime(job)
+    imported = set(sys.modules)
+    stages["import"] = read_stage()
+    function = load()
+    stages["load"] = read_stage()
+    function(observations(0))
+    stages["first"] = read_stage()
+    late = sorted(set(sys.modules) - imported)
+    for index in range(job["inferences"]):
+        function(observations(index))
+    stages["steady"] = read_stage()
+    return {"stages": stages, "late": late}
+
+
+def _rows(path: str, size: int) -> Callable[[int], memoryview[float]]:
+    """Row by row of a file of float32, mapped and not read: the observations are the measurement's."""
+    with open(path, "rb") as file:  # noqa: PTH123
+        numbers = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)).cast("f")
+    count = len(numbers) // size
+
+    def row(index: int) -> memoryview[float]:
+        start = index % count * size
+        return numbers[start : start + size]
+
+    return row
+
+
+def _deployed(job: dict[str, Any]) -> Callable[[], Function]:
+    """Import the deployed module: this package and numpy stay out, unless that needs them."""
+    sys.path.insert(0, job["deployed"])
+    module = importlib.import_module("deployed")
+    return lambda: module.load(job["deployed"], job["observation_size"], job["action_size"])
+
+
+def _by_the_runtime(job: dict[str, Any]) -> Callable[[], Function]:
+    """Import the runtime, numpy and the reader of policy files."""
     import numpy as np
 
     from compressrl.policy import Policy
 
     module, _, attribute = job["target"].partition(":")
     runtime = getattr(importlib.import_module(module), attribute)(**job["options"])
-    # Mapped, not read: recorded observations are the measurement's, not the policy's.
-    observations = [np.asarray(row) for row in np.load(job["observations"], mmap_mode="c")]
-    imported = set(sys.modules)
-    stages["import"] = read_stage()
-    function = runtime.load(Policy.load(job["policy"]))
-    stages["load"] = read_stage()
-    function(observations[0])
-    stages["first"] = read_stage()
-    late = sorted(set(sys.modules) - imported)
-    for index in range(job["inferences"]):
-        function(observations[index % len(observations)])
-    stages["steady"] = read_stage()
-    return {"stages": stages, "late": late}
+
+    def load() -> Function:
+        function = runtime.load(Policy.load(job["policy"]))
+        return lambda observation: function(np.asarray(observation))
+
+    return load
 
 
 def _fields(path: str) -> dict[str, int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import logging
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,7 +14,11 @@ from compressrl.c_code import c_compiler, c_source
 from compressrl.errors import UsageError
 from compressrl.interfaces import Float32Array, PolicyFunction
 from compressrl.policy import Policy
+from compressrl_runtimes import deployment
 from compressrl_runtimes.shapes import wrong_shape
+
+if TYPE_CHECKING:
+    from compressrl_runtimes.onnx_runtime import OnnxRuntime
 
 
 @dataclass(frozen=True)
@@ -27,23 +33,36 @@ class NativeRuntime:
         size.
         """
         try:
-            source = c_source.write(policy)
-        except UsageError as error:
-            raise UsageError(f"The native runtime cannot execute it. {error}") from error
-        try:
-            library = ctypes.CDLL(str(c_compiler.shared_library(source)))
+            library = ctypes.CDLL(str(_compiled(policy)))
         except (c_compiler.CompilerError, OSError) as error:
             logging.getLogger("compressrl").warning(
                 "warning: the native runtime executes this policy in ONNX Runtime instead: %s", error
             )
-            return _by_onnx(policy)
+            return _onnx_runtime().load(policy)
         return _function(library, policy)
 
+    def deploy(self, policy: Policy, folder: Path) -> None:
+        """Write the shared library; without a working C compiler, what ONNX Runtime needs."""
+        try:
+            library = _compiled(policy)
+        except c_compiler.CompilerError:
+            _onnx_runtime().deploy(policy, folder)
+            return
+        deployment.write(folder, "native", "policy.so", library.read_bytes())
 
-def _by_onnx(policy: Policy) -> PolicyFunction:
+
+def _compiled(policy: Policy) -> Path:
+    try:
+        source = c_source.write(policy)
+    except UsageError as error:
+        raise UsageError(f"The native runtime cannot execute it. {error}") from error
+    return c_compiler.shared_library(source)
+
+
+def _onnx_runtime() -> OnnxRuntime:
     from compressrl_runtimes.onnx_runtime import OnnxRuntime
 
-    return OnnxRuntime().load(policy)
+    return OnnxRuntime()
 
 
 def _function(library: ctypes.CDLL, policy: Policy) -> PolicyFunction:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from compressrl.errors import UsageError
 from compressrl.interfaces import Float32Array, PolicyFunction
 from compressrl.networks import onnx_graph
 from compressrl.policy import Policy
+from compressrl_runtimes import deployment
 from compressrl_runtimes.shapes import wrong_shape
 
 if TYPE_CHECKING:
@@ -52,6 +54,10 @@ class OnnxRuntime:
             return action.copy()
 
         return act
+
+    def deploy(self, policy: Policy, folder: Path) -> None:
+        """Write the ONNX file."""
+        deployment.write(folder, "onnx", "policy.onnx", policy.to_onnx())
 
 
 def _buffer(array: Float32Array) -> tuple[str, int, type, tuple[int, ...], int]:

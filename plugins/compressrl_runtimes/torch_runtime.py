@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from compressrl.errors import UsageError
 from compressrl.interfaces import Float32Array, PolicyFunction
+from compressrl.networks.layers import Layer
 from compressrl.policy import Policy
+from compressrl_runtimes import deployment
 from compressrl_runtimes.shapes import wrong_shape
 
 
@@ -43,3 +48,22 @@ class TorchRuntime:
             return action
 
         return act
+
+    def deploy(self, policy: Policy, folder: Path) -> None:
+        """Write the layers with their weights. Raises UsageError for modules of unknown types."""
+        if policy.layers is None:
+            raise UsageError(
+                "The torch runtime deploys rows of plain layers only: what other modules do stands in their "
+                "authors' code. Use --runtime onnx."
+            )
+        row = [{"kind": layer.kind, **_tensors(layer)} for layer in policy.layers]
+        content = io.BytesIO()
+        torch.save(row, content)
+        deployment.write(folder, "torch", "policy.pt", content.getvalue())
+
+
+def _tensors(layer: Layer) -> dict[str, Any]:
+    return {
+        name: torch.tensor(value) if isinstance(value, np.ndarray) else value
+        for name, value in vars(layer).items()
+    }

@@ -351,6 +351,32 @@ class TestPreparesTwice(RuntimeContract):
             return policy.with_graph(policy.to_onnx(), "written again")
 
 
+class TestDeploysThisPackage(RuntimeContract):
+    broken = {"test_what_is_deployed_acts_alike_without_this_package"}
+
+    class plugin(ReferenceRuntime):
+        def deploy(self, policy, folder):
+            policy.save(folder / "policy")
+            (folder / "deployed.py").write_text(
+                "import numpy as np\n"
+                "from compressrl import Policy\n"
+                "def load(folder, observation_size, action_size):\n"
+                "    policy = Policy.load(folder + '/policy')\n"
+                "    return lambda observation: policy(np.asarray(observation)).tolist()\n"
+            )
+
+
+class TestDeploysAnother(RuntimeContract):
+    broken = {"test_what_is_deployed_acts_alike_without_this_package"}
+
+    class plugin(ReferenceRuntime):
+        def deploy(self, policy, folder):
+            (folder / "deployed.py").write_text(
+                "def load(folder, observation_size, action_size):\n"
+                "    return lambda observation: [0.5] * action_size\n"
+            )
+
+
 class TestExecutesWhatItShouldRefuse(RuntimeContract):
     broken = {"test_each_form_is_executed_as_the_policy_itself_does_or_refused"}
     plugin = ReferenceRuntime

@@ -66,6 +66,44 @@ class Suspicious:
         return policy
 
 
+class Deployed:
+    """9 MiB at import, 7 in the model; the package that measures must not be there."""
+
+    def load(self, policy):
+        raise RuntimeError("not what is deployed")
+
+    def deploy(self, policy, folder):
+        (folder / "deployed.py").write_text(DEPLOYED)
+
+
+DEPLOYED = """
+import sys
+from memory_runtimes import allocate
+
+BLOCK = allocate(9)
+
+def load(folder, observation_size, action_size):
+    assert not {"numpy", "compressrl"} & set(sys.modules)
+    weights = allocate(7)
+
+    def act(observation):
+        assert len(observation) == observation_size and observation.format == "f"
+        return weights[:action_size]
+
+    return act
+"""
+
+
+class Undeployable:
+    def deploy(self, policy, folder):
+        from compressrl.errors import UsageError
+
+        raise UsageError("It cannot leave the house.")
+
+    def load(self, policy):
+        return policy
+
+
 class Broken:
     def load(self, policy):
         raise RuntimeError("no such accelerator")

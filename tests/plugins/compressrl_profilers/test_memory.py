@@ -94,6 +94,21 @@ def test_every_form_of_a_policy_travels_to_the_child(form):
     assert record.peak > 0
 
 
+def test_what_is_deployed_is_measured_without_numpy_and_this_package():
+    deployed, other = _measure(_workload("Deployed"), _workload("Chatty"))
+    assert deployed.reason == ""
+    # memory_runtimes itself allocates 20 MiB.
+    assert deployed.library == pytest.approx(29 * MIB, abs=MIB / 2)
+    assert deployed.model == pytest.approx(7 * MIB, abs=MIB / 4)
+    assert deployed.details["process"] == "deployed"
+    assert other.details["process"] == "reads the policy file"
+
+
+def test_a_policy_that_cannot_be_deployed_is_none_with_the_reason():
+    (record,) = _measure(_workload("Undeployable"))
+    assert (record.peak, record.reason) == (None, "It cannot leave the house.")
+
+
 def test_a_runtime_that_fails_in_the_child_is_none_with_the_reason_and_the_other_side_stands():
     broken, fine = _measure(_workload("Broken"), _workload("Chatty"))
     assert (broken.library, broken.model, broken.runtime, broken.peak) == (None, None, None, None)

@@ -1,4 +1,7 @@
 import logging
+import runpy
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -45,6 +48,40 @@ def test_without_a_compiler_onnx_takes_over_and_it_is_said(tmp_path, monkeypatch
         function = NativeRuntime().load(tiny_policy())
     assert "in ONNX Runtime instead: No C compiler (cc, gcc, clang). Install gcc" in caplog.text
     assert np.allclose(function(states(1)[0]), tiny_policy()(states(1)[0]), atol=1e-5)
+
+
+def test_without_a_compiler_onnx_is_deployed(tmp_path, monkeypatch):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    NativeRuntime().deploy(tiny_policy(), tmp_path)
+    assert (tmp_path / "policy.onnx").exists()
+    assert "onnxruntime" in (tmp_path / "deployed.py").read_text()
+
+
+DEPLOYED = """
+import sys
+before = set(sys.modules)
+sys.path.insert(0, sys.argv[1])
+import deployed
+act = deployed.load(sys.argv[1], 3, 2)
+import array
+act(memoryview(array.array("f", [1, 2, 3])))
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+def test_what_is_deployed_needs_nothing_but_python(tmp_path):
+    NativeRuntime().deploy(tiny_policy(), tmp_path)
+    words = [sys.executable, "-I", "-c", DEPLOYED, str(tmp_path)]
+    imported = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+    packages = {name.partition(".")[0] for name in imported}
+    assert packages - sys.stdlib_module_names == {"deployed"}
+
+
+def test_what_is_deployed_refuses_an_observation_of_another_size(tmp_path):
+    NativeRuntime().deploy(tiny_policy(), tmp_path)
+    act = runpy.run_path(str(tmp_path / "deployed.py"))["load"](str(tmp_path), 3, 2)
+    with pytest.raises(ValueError, match="different structures"):
+        act(memoryview(np.zeros(4, np.float32)))
 
 
 def test_a_compiler_that_fails_is_quoted(tmp_path, monkeypatch, caplog):

@@ -1,9 +1,13 @@
+import runpy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from compressrl.errors import UsageError
+from compressrl.networks import layers
 from compressrl.testing import RuntimeContract, tiny_policy
 from compressrl.testing.policies import states
 from compressrl_runtimes.torch_runtime import TorchRuntime
@@ -18,6 +22,22 @@ class TestTorchRuntime(RuntimeContract):
 def test_a_quantized_policy_is_sent_to_onnx(form):
     with pytest.raises(UsageError, match=rf"in {form} form.*--runtime onnx"):
         TorchRuntime().load(tiny_policy(form))
+
+
+def test_every_kind_of_layer_is_deployed(tmp_path):
+    kinds = (
+        layers.Standardize(np.zeros(3), np.full(3, 0.5), 1.0),
+        layers.Linear(np.eye(3), np.ones(3)),
+        *(layers.Activation(name) for name in layers.ACTIVATIONS),
+        layers.Linear(np.ones((2, 3)), np.zeros(2)),
+        layers.Rescale(np.full(2, 3.0), np.full(2, -1.0)),
+        layers.Clip(np.full(2, -0.5), np.full(2, 3.0)),
+    )
+    policy = replace(tiny_policy(), layers=kinds)
+    TorchRuntime().deploy(policy, tmp_path)
+    deployed = runpy.run_path(str(tmp_path / "deployed.py"))["load"](str(tmp_path), 3, 2)
+    for observation in states(20):
+        assert deployed(memoryview(observation.copy())) == pytest.approx(policy(observation), abs=1e-6)
 
 
 def test_one_thread_and_no_gradients():
