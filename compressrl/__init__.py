@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from compressrl.options import Option
     from compressrl.pipeline import compress
     from compressrl.policy import Policy
+    from compressrl.recommending.recommendation import recommend
     from compressrl.runs import train
 
 __version__ = "0.1.0"
@@ -36,6 +37,7 @@ _HOMES = {
     "compress": "pipeline",
     "evaluate": "evaluation",
     "profile": "measuring.profiling",
+    "recommend": "recommending.recommendation",
     "train": "runs",
 }
 
@@ -54,6 +56,7 @@ __all__ = [
     "evaluate",
     "hookimpl",
     "profile",
+    "recommend",
     "train",
 ]
 

@@ -142,7 +142,7 @@ def _measure(
     seeds = episode_seeds(request.seed, request.episodes)
     done = paired_rollout.run(request, loaded, seeds, profilers, progress)
     base, comp = done.episodes
-    random_return = _random_return(request.env_id, seeds[:RANDOM_EPISODES])
+    random = random_return(request.env_id, seeds[:RANDOM_EPISODES])
     steps = _control_steps(request, loaded, profilers)
     states = workloads.record_states(loaded[0].function, request.env_id, request.seed)
     measured = workloads.measure(
@@ -159,7 +159,7 @@ def _measure(
         baseline=sides[0],
         compressed=sides[1],
         retention=statistics.retention(
-            base.returns, comp.returns, random_return=random_return, margin=request.margin, seed=request.seed
+            base.returns, comp.returns, random_return=random, margin=request.margin, seed=request.seed
         ),
         overhead_ns_per_step=done.overhead_ns_per_step,
         spent=spent,
@@ -200,7 +200,7 @@ def _side(
     )
 
 
-def _random_return(env_id: str, seeds: Sequence[int]) -> float:
+def random_return(env_id: str, seeds: Sequence[int]) -> float:
     """Mean return of uniformly random actions: the zero of `Retention.above_random`."""
     env = environments.make(env_id, seed=seeds[0])
     space = env.action_space

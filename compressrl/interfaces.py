@@ -41,6 +41,8 @@ class Compressor(Protocol):
 
     A class may declare `takes: ClassVar[tuple[Form, ...]]` and `gives: ClassVar[Form]` (see
     `compressrl.policy.Form`); then a pipeline in an impossible order is refused before anything runs.
+    For `compressrl recommend`: `candidates: ClassVar[tuple[str, ...]]`, the pipelines worth trying, and an
+    attribute `trains: bool`, whether it learns (what does not is tried first).
     """
 
     def compress(self, policy: Policy, lab: Lab) -> Policy:

@@ -31,3 +31,14 @@ def find_policy(algorithm: str, env_id: str = "", path: str | Path = "") -> Poli
         if found is not None:
             return Policy.load(found)
     return None
+
+
+def existing_policy(algorithm: str, env_id: str = "", path: str | Path = "") -> Policy:
+    """`find_policy` for work that trains nothing: UsageError where there is no policy."""
+    policy = find_policy(algorithm, env_id, path)
+    if policy is None:
+        raise UsageError(
+            f"No installed policy was learnt by {algorithm} there; `compressrl zoo` lists what is. Train it "
+            "(`compressrl train`) and give its file: --policy PATH."
+        )
+    return policy

@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from compressrl import __version__
-from compressrl.cli import compress, doctor, evaluate, export, list_plugins, profile, terminal, train, zoo
+from compressrl.cli import (
+    compress,
+    doctor,
+    evaluate,
+    export,
+    list_plugins,
+    profile,
+    recommend,
+    terminal,
+    train,
+    zoo,
+)
 
 app = typer.Typer(
     name="compressrl",
@@ -21,6 +32,7 @@ app.command("list-plugins")(list_plugins.list_plugins)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("profile")(profile.profile)
+app.command("recommend")(recommend.recommend)
 app.command("compress")(compress.compress)
 app.command("export")(export.export)
 app.command("zoo")(zoo.zoo)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compressrl import pipeline, plugins, sources
-from compressrl.errors import CompressrlError, UsageError, one_line
+from compressrl.errors import CompressrlError, one_line
 from compressrl.measuring import host, workloads
 from compressrl.measuring.workloads import Loaded, Measured
 from compressrl.networks import model_size
@@ -116,12 +116,7 @@ def profile(
     for runtime in runtimes:
         plugins.create("runtime", runtime)
     made = workloads.create_profilers(profilers)
-    baseline = sources.find_policy(algorithm, env_id, policy)
-    if baseline is None:
-        raise UsageError(
-            f"No installed policy was learnt by {algorithm} there; `compressrl zoo` lists what is. Train it "
-            "(`compressrl train`) and give its file: --policy PATH."
-        )
+    baseline = sources.existing_policy(algorithm, env_id, policy)
     request = ProfileRequest(
         algorithm=algorithm or baseline.algorithm,
         env_id=env_id or baseline.env_id,
@@ -135,7 +130,7 @@ def profile(
     versions = {"baseline": baseline}
     if stages:
         versions["compressed"] = pipeline.run(stages, baseline, lab)
-    loaded, skipped = _load_all(versions, request.runtimes)
+    loaded, skipped = load_all(versions, request.runtimes)
     states = workloads.record_states(loaded[0].function, request.env_id, seed)
     measured = workloads.measure([each.workload(states, request.env_id) for each in loaded], made, progress)
     return ProfileReport(
@@ -150,7 +145,7 @@ def profile(
     )
 
 
-def _load_all(versions: Mapping[str, Policy], runtimes: Sequence[str]) -> tuple[list[Loaded], list[Skipped]]:
+def load_all(versions: Mapping[str, Policy], runtimes: Sequence[str]) -> tuple[list[Loaded], list[Skipped]]:
     """Every version in every runtime, and what could not be loaded. Raises CompressrlError if none could."""
     loaded: list[Loaded] = []
     skipped: list[Skipped] = []

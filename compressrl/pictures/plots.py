@@ -20,7 +20,7 @@ try:
 except ModuleNotFoundError as error:
     raise UsageError("Pictures need matplotlib: pip install 'compressrl[plot]'.") from error
 
-from compressrl.pictures import plot_panels
+from compressrl.pictures import front_panel, plot_panels
 from compressrl.pictures.plot_panels import Bar, Stack
 
 SUFFIXES = (".svg", ".png")
@@ -57,13 +57,15 @@ def save(document: Mapping[str, Any], path: Path) -> None:
 
 
 def draw(document: Mapping[str, Any]) -> Figure:
-    """Draw the JSON of an evaluation or of a profile. Raises UsageError for any other."""
+    """Draw the JSON of an evaluation, a profile or a recommendation. Raises UsageError for any other."""
     with mpl.rc_context(_STYLE):
         if {"baseline", "compressed", "retention"} <= document.keys():
             return _evaluation(document)
         if {"rows", "models"} <= document.keys():
             return _profile(document)
-    raise UsageError("This is no report of `compressrl evaluate` or `compressrl profile --json`.")
+        if {"candidates", "front", "chosen"} <= document.keys():
+            return _recommendation(document)
+    raise UsageError("This is no report of `compressrl evaluate`, `profile` or `recommend`.")
 
 
 def _evaluation(report: Mapping[str, Any]) -> Figure:
@@ -109,6 +111,29 @@ def _profile(report: Mapping[str, Any]) -> Figure:
     pipeline = f", {request['compressor']}" if request["compressor"] else ""
     _frame(figure, f"{request['algorithm'] or 'policy'} on {request['env_id']}{pipeline}", report["host"])
     return figure
+
+
+def _recommendation(report: Mapping[str, Any]) -> Figure:
+    """Draw retention against inference time and against size, with the front's names beside."""
+    figure = Figure(figsize=(12, 5), layout="constrained")
+    time, size, beside = figure.subplots(1, 3, width_ratios=(1, 1, 0.5))
+    front_panel.draw(time, report, "latency")
+    front_panel.draw(size, report, "size")
+    beside.axis("off")
+    beside.text(0, 1, "\n".join(["Pareto front", *front_panel.names(report)]), va="top", fontsize=8)
+    runtimes = time.get_legend_handles_labels()
+    beside.legend(*runtimes, loc="lower left", frameon=False, borderpad=0, borderaxespad=0)
+    request = report["request"]
+    subject = f"{request['algorithm'] or 'policy'} on {request['env_id']}"
+    _frame(figure, f"{subject}, {_shipped(report['chosen'])}", report["host"])
+    return figure
+
+
+def _shipped(chosen: Mapping[str, Any] | None) -> str:
+    if chosen is None:
+        return "nothing that is compressed qualifies"
+    what = chosen["pipeline"] or front_panel.ORIGINAL
+    return f"ship {what} in {chosen['runtime']}: {_retention(chosen['retention'])}"
 
 
 def _draw_time_and_energy(figure: Figure, places: Any, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -23,6 +23,8 @@ class OnPolicyDistillation(DistillationOptions):
     """
 
     takes: ClassVar[tuple[Form, ...]] = ("network", "integer")
+    trains: ClassVar[bool] = True
+    candidates: ClassVar[tuple[str, ...]] = ("ptsq:bits=4+distill",)
 
     def compress(self, policy: Policy, lab: Lab) -> Policy:
         """Raises PipelineError on a foreign network or graph: gradients need a row of known layers."""

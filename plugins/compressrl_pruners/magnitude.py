@@ -78,6 +78,10 @@ class MagnitudePruning(DistillationOptions, PruningOptions):
         if self.preset == "paper" and unused:
             raise OptionError(f"preset=paper does not recover; leave {', '.join(unused)} out.")
 
+    @property
+    def trains(self) -> bool:
+        return self.preset == "best"
+
     def compress(self, policy: Policy, lab: Lab) -> Policy:
         """Return the policy with a narrower float network; its output layer keeps its size.
 
@@ -169,6 +173,13 @@ class L2Pruning(MagnitudePruning):
     """Pruning by the L2 norm."""
 
     p: ClassVar[int] = 2
+    candidates: ClassVar[tuple[str, ...]] = (
+        "l2:ratio=0.25",
+        "l2:ratio=0.5",
+        "l2:ratio=0.75",
+        "l2:ratio=0.5+qat",
+        "l2:ratio=0.75+qat",
+    )
 
 
 def _recoverable(policy: Policy) -> nn.Sequential:

@@ -33,6 +33,7 @@ class PostTrainingDynamicQuantization:
 
     takes: ClassVar[tuple[Form, ...]] = ("network",)
     gives: ClassVar[Form] = "graph"
+    candidates: ClassVar[tuple[str, ...]] = ("ptdq",)
 
     def compress(self, policy: Policy, lab: Lab) -> Policy:
         """Raises PipelineError on a quantized policy, CompressrlError where the result fails its proof."""

@@ -42,6 +42,7 @@ class PostTrainingStaticQuantization(WidthOptions):
     bias_correction: Annotated[bool, Option("biases that keep each layer's mean output")] = True
 
     takes: ClassVar[tuple[Form, ...]] = ("network",)
+    candidates: ClassVar[tuple[str, ...]] = ("ptsq",)
 
     def __post_init__(self) -> None:
         chosen = options.chosen(self).keys()

@@ -35,6 +35,8 @@ class QuantizationAwareTraining(DistillationOptions, WidthOptions):
 
     takes: ClassVar[tuple[Form, ...]] = ("network",)
     gives: ClassVar[Form] = "integer"
+    trains: ClassVar[bool] = True
+    candidates: ClassVar[tuple[str, ...]] = ("qat",)
 
     def compress(self, policy: Policy, lab: Lab) -> Policy:
         """Raises PipelineError on a quantized policy or one that is no row of linear layers.

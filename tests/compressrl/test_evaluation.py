@@ -232,8 +232,8 @@ def test_no_number_in_json_is_nan(report: EvaluationReport) -> None:
 
 
 def test_random_return_is_the_random_policys() -> None:
-    assert evaluation._random_return(TINY, [1, 2]) == evaluation._random_return(TINY, [1, 2])
-    assert np.isfinite(evaluation._random_return(TINY, [1, 2]))
+    assert evaluation.random_return(TINY, [1, 2]) == evaluation.random_return(TINY, [1, 2])
+    assert np.isfinite(evaluation.random_return(TINY, [1, 2]))
 
 
 BROKEN_PROFILERS = """

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from compressrl.errors import UsageError
-from compressrl.pictures import plots
+from compressrl.pictures import front_panel, plots
 
 
 def side(mean: float | None) -> dict:
@@ -59,3 +59,48 @@ def test_wrong_paths_and_documents_are_refused(tmp_path: Path) -> None:
         plots.check_path(tmp_path / "a.jpg")
     with pytest.raises(UsageError, match="no report"):
         plots.draw({})
+
+
+def recommendation(chosen: bool = True) -> dict:
+    def candidate(pipeline: str, value: float | None, size: int, **times: float | None) -> dict:
+        kept = value and {"value": value, "ci95": [value - 0.01, value + 0.01]}
+        variants = [{"runtime": r, "latency_us": {"p50": time}} for r, time in times.items()]
+        return {"pipeline": pipeline, "retention": kept, "model": {"size_bytes": size}, "variants": variants}
+
+    shipped = {"pipeline": "qat", "runtime": "native", "retention": {"value": 0.99, "ci95": [0.98, 1.0]}}
+    return {
+        "candidates": [
+            candidate("", 1.0, 4096, onnx=8.0, native=4.0),
+            candidate("qat", 0.99, 1024, onnx=9.0, native=2.0),
+            candidate("l2", 0.2, 1024, onnx=None),
+        ],
+        "front": [{"pipeline": "", "runtime": "native"}, {"pipeline": "qat", "runtime": "native"}],
+        "chosen": shipped if chosen else None,
+        "request": {
+            "algorithm": "sac", "env_id": "Tiny-v0", "min_retention": 0.97, "runtimes": ["onnx", "native"],
+        },
+        "host": {},
+    }  # fmt: skip
+
+
+def test_the_front_is_numbered_and_what_has_no_figure_is_left_out() -> None:
+    time, size = (front_panel.points(recommendation(), cost) for cost in ("latency", "size"))
+    assert [(p.number, p.cost, p.retention) for p in time] == [
+        (None, 8.0, 1.0), (1, 4.0, 1.0), (None, 9.0, 0.99), (2, 2.0, 0.99),
+    ]  # fmt: skip
+    assert [p.cost for p in size] == [4.0, 4.0, 1.0, 1.0, 1.0]
+    assert [p.chosen for p in time] == [False, False, False, True]
+    assert [p.original for p in time] == [True, True, False, False]
+    assert front_panel.names(recommendation()) == ["1  original, native", "2  qat, native"]
+
+
+def test_a_recommendation_is_drawn_with_the_intervals_of_the_front_and_a_ring(tmp_path: Path) -> None:
+    figure = plots.draw(recommendation())
+    whiskers = [line.get_ydata() for line in figure.axes[0].lines if list(line.get_xdata()) == [2.0, 2.0]]
+    assert [list(ends) for ends in whiskers] == [[0.98, 1.0]]
+    assert "ship qat in native: 99.0% of the return kept" in figure.get_suptitle()
+    rings = [c for c in figure.axes[0].collections if c.get_facecolor().size == 0 and c.get_offsets().size]
+    assert [ring.get_offsets().tolist() for ring in rings] == [[[2.0, 0.99]]]
+    assert "nothing that is compressed" in plots.draw(recommendation(chosen=False)).get_suptitle()
+    plots.save(recommendation(), tmp_path / "front.svg")
+    assert ElementTree.parse(tmp_path / "front.svg").getroot().tag.endswith("svg")

@@ -1,0 +1,154 @@
+"""A recommendation as the table of its Pareto front, with a verdict in words."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from compressrl.cli import terminal, units
+from compressrl.recommending.candidates import ORIGINAL, Trial
+from compressrl.recommending.choice import METERED, Variant
+from compressrl.recommending.report import Recommendation
+from compressrl.records import Retention
+
+
+def show(report: Recommendation, *, verbose: bool = False, console: Console | None = None) -> None:
+    """Print the front, the chosen one marked, how many were tried and dropped, the verdict, and the files."""
+    console = console or terminal.console()
+    request = report.request
+    subject = f"{request.algorithm or 'policy'} on {request.env_id}"
+    console.print(f"\n[bold]{subject}[/bold]  (by {_objective(report)})", soft_wrap=True)
+    console.print(_front(report))
+    for line in (summary(report), *(details(report) if verbose else ())):
+        console.print(line, soft_wrap=True, markup=False)
+    console.print(f"[bold]{verdict(report)}[/bold]", soft_wrap=True)
+    for what, path in report.files.items():
+        console.print(f"{what}: {path}", soft_wrap=True, markup=False)
+
+
+def summary(report: Recommendation) -> str:
+    """How many were tried and what became of them."""
+    dropped = sum(bool(trial.dropped) for trial in report.trials)
+    tried = len(report.trials) - 1  # without the original
+    parts = [f"{tried} pipelines tried in {len(report.request.runtimes)} runtimes"]
+    parts += [f"{dropped} dropped early"] if dropped else []
+    parts += [f"{len(report.set_aside)} set aside (--verbose says why)"] if report.set_aside else []
+    return ", ".join(parts) + f"; {len(report.front)} of {len(report.variants)} variants on the Pareto front."
+
+
+def details(report: Recommendation) -> list[str]:
+    """Every candidate in a line, and what could not be tried."""
+    lines = [f"  {trial.label}: {_story(report, trial)}" for trial in report.trials]
+    return lines + [f"  {each.pipeline}: set aside. {each.reason}" for each in report.set_aside]
+
+
+def verdict(report: Recommendation) -> str:
+    """What to ship, in which runtime, and why; or what it would take."""
+    chosen, minimum = report.chosen, f"{report.request.min_retention:.1%}"
+    if chosen is None:
+        return _nothing(report, minimum)
+    original = report.variants[0]
+    if not chosen.trial.candidate.stages:
+        return (
+            f"Verdict: ship the original, in {chosen.runtime}. There is nothing to gain: no compressed one "
+            f"that keeps {minimum} is better by {report.request.objective}."
+        )
+    gains = [_times(original.trial.model.size_bytes, chosen.trial.model.size_bytes, "smaller", "larger")]
+    if original.latency.p50_us and chosen.latency.p50_us:
+        faster = _times(original.latency.p50_us, chosen.latency.p50_us, "faster", "slower")
+        gains.append(f"{faster} than the original in {original.runtime}")
+    kept = _kept(report.kept(chosen.trial))
+    return (
+        f"Verdict: ship {chosen.trial.label}, in {chosen.runtime}. It keeps {kept} of the return on episodes "
+        f"that the search has not seen, and is {' and '.join(gains)}."
+    )
+
+
+def _nothing(report: Recommendation, minimum: str) -> str:
+    near = report.closest
+    none = f"Verdict: ship the original; nothing is sure to keep {minimum} of the return."
+    if near is None:
+        return f"{none} No candidate could be tried."
+    kept, needed = report.kept(near), report.episodes_needed(near)
+    lower = "" if kept.ci95 is None else f", or --min-retention {int(1000 * kept.ci95[0]) / 1000:g}"
+    if needed is not None:
+        return f"{none} Closest is {near.label} with {_kept(kept)}: try --episodes {needed}{lower}."
+    return f"{none} Closest is {near.label} with {_kept(kept)}: more episodes will not do{lower}."
+
+
+def _front(report: Recommendation) -> Table:
+    """The front, below the original as it would run without any of this."""
+    columns = ("pipeline", "runtime", "retention %", "size", "p50 µs", "return")
+    table = Table(*columns, box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0))
+    table.columns[0].overflow = "fold"
+    for column in table.columns[2:5]:
+        column.justify, column.no_wrap = "right", True
+    original = report.variants[0]
+    for variant in (*(() if original in report.front else (original,)), *report.front):
+        kept = variant.trial.retention
+        table.add_row(
+            variant.trial.label,
+            variant.runtime,
+            "n/a" if kept is None else _interval(kept),
+            units.size(variant.trial.model.size_bytes),
+            units.number(variant.latency.p50_us),
+            _standing(report, variant),
+            style="bold green" if variant is report.chosen else None,
+        )
+    return table
+
+
+def _standing(report: Recommendation, variant: Variant) -> str:
+    """What is known of the return, in a word."""
+    low, high = variant.trial.interval
+    minimum = report.request.min_retention
+    if variant is report.chosen:
+        return "ship"
+    if variant.trial.label in report.confirmations and not _confirmed(report, variant.trial):
+        return "unconfirmed"
+    if low >= minimum:
+        return "kept"
+    return "lost" if high < minimum else "unsure"
+
+
+def _confirmed(report: Recommendation, trial: Trial) -> bool:
+    interval = report.kept(trial).ci95
+    return interval is not None and interval[0] >= report.request.min_retention
+
+
+def _story(report: Recommendation, trial: Trial) -> str:
+    assert trial.retention is not None
+    spent = "" if trial.label == ORIGINAL else f" ({trial.seconds:.0f} s, {trial.environment_steps:,} steps)"
+    parts = [f"{_kept(trial.retention)} over {trial.retention.pairs} episodes{spent}"]
+    parts += [f"dropped: {trial.dropped}"] if trial.dropped else []
+    if confirmed := report.confirmations.get(trial.label):
+        parts.append(f"fresh episodes: {_kept(confirmed)}")
+    parts += [f"not in {skipped.runtime}: {skipped.reason}" for skipped in trial.skipped]
+    return "; ".join(parts)
+
+
+def _objective(report: Recommendation) -> str:
+    """The objective and, for energy, what its figures are."""
+    kinds = {variant.energy.kind for variant in report.variants if variant.energy is not None}
+    if report.request.objective != "energy":
+        return report.request.objective
+    basis = "joules" if kinds <= set(METERED) else "CPU seconds a decision, there is no meter"
+    return f"energy: {basis}, {', '.join(sorted(kinds))}"
+
+
+def _kept(kept: Retention) -> str:
+    if kept.value is None or kept.ci95 is None:
+        return "n/a"
+    return f"{kept.value:.1%} ({kept.ci95[0]:.1%} to {kept.ci95[1]:.1%})"
+
+
+def _interval(kept: Retention) -> str:
+    """As `_kept`, for a narrow column."""
+    if kept.value is None or kept.ci95 is None:
+        return "n/a"
+    return f"{100 * kept.value:.1f} ({100 * kept.ci95[0]:.1f} … {100 * kept.ci95[1]:.1f})"
+
+
+def _times(before: float, after: float, gain: str, loss: str) -> str:
+    return f"{before / after:.1f}x {gain}" if before >= after else f"{after / before:.1f}x {loss}"

@@ -1,0 +1,1 @@
+"""Which pipeline and runtime to ship: candidates, search, choice."""
