@@ -43,7 +43,7 @@ def evaluate(
     compressor: str = "",
     env_id: str = "",
     *,
-    policy: str | Path = "",
+    policy: str | Path | Policy = "",
     runtime: str = defaults.RUNTIME,
     episodes: int = defaults.EPISODES,
     seed: int = 0,
@@ -59,9 +59,10 @@ def evaluate(
     """Compress a trained policy and measure both versions side by side.
 
     algorithm:   plugin that learnt the policy, e.g. "sac"
-    compressor:  pipeline, e.g. "qat" or "l2:ratio=0.5+ptsq"
+    compressor:  pipeline, e.g. "qat" or "l2:ratio=0.5+ptsq"; "" sets the policy against itself: what then
+                 differs is noise
     env_id:      Gymnasium id; default: the policy file's own, else HalfCheetah-v5
-    policy:      a policy file; default: the installed policy sources are searched, and where none has
+    policy:      a Policy or its file; default: the installed policy sources are searched, and where none has
                  this algorithm and environment, it is trained for `train_steps` environment steps
     runtime:     plugin that executes both policies
     episodes:    evaluation episodes a side; their seeds derive from `seed` and are the same for both
@@ -80,13 +81,12 @@ def evaluate(
         episodes_table.check(Path(episodes_file))
     if workers is not None and workers < 1:
         raise UsageError(f"--workers {workers}: at least one process is needed.")
-    stages = pipeline.parse(compressor)
+    stages = pipeline.parse(compressor) if compressor else []
     plugins.create("runtime", runtime)
     made = workloads.create_profilers(profilers)
     folder = files.make_folder(Path(out)) if out is not None else None
-    baseline = sources.find_policy(algorithm, env_id, policy) or _train(
-        algorithm, env_id, train_steps, seed, progress
-    )
+    baseline = policy if isinstance(policy, Policy) else sources.find_policy(algorithm, env_id, policy)
+    baseline = baseline or _train(algorithm, env_id, train_steps, seed, progress)
     request = EvaluationRequest(
         algorithm=algorithm or baseline.algorithm,
         env_id=env_id or baseline.env_id,
@@ -94,7 +94,7 @@ def evaluate(
         runtime=runtime,
         episodes=episodes,
         seed=seed,
-        policy=str(policy),
+        policy="" if isinstance(policy, Policy) else str(policy),
         margin=margin,
         instrumentation=instrumentation,
         profilers=tuple(profilers),

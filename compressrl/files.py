@@ -11,6 +11,8 @@ from typing import Any
 
 from compressrl.errors import CompressrlError, UnknownNameError, UsageError
 
+CACHE_VARIABLE = "COMPRESSRL_CACHE"
+
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
@@ -66,3 +68,10 @@ def check_target(path: Path, suffixes: Iterable[str], option: str) -> None:
     if path.is_dir():
         raise UsageError(f"{path} is a folder: name a file.")
     make_folder(path.parent, option)
+
+
+def cache_folder(purpose: str) -> Path:
+    """$COMPRESSRL_CACHE, or compressrl in the user's cache folder, then `purpose`. It may not exist yet."""
+    own = os.environ.get(CACHE_VARIABLE)
+    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "compressrl"
+    return Path(own or users) / purpose

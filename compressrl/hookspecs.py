@@ -66,6 +66,11 @@ def compressrl_policies() -> list[PluginEntry]:  # type: ignore[empty-body]
 
 
 @hookspec
+def compressrl_studies() -> list[PluginEntry]:  # type: ignore[empty-body]
+    """Studies that ship with a plugin (`interfaces.StudySource`): `compressrl study run NAME`."""
+
+
+@hookspec
 def compressrl_evaluation_finished(report: EvaluationReport) -> None:
     """Called after every evaluation with its complete report, before anything is printed.
 

@@ -184,3 +184,11 @@ class PolicySource(Protocol):
     def find(self, algorithm: str, env_id: str) -> Path | None:
         """Path of the policy file for this cell (the best seed), or None."""
         ...
+
+
+class StudySource(Protocol):
+    """A study that ships with a plugin."""
+
+    def path(self) -> Path:
+        """Its TOML file (docs/studies.md)."""
+        ...

@@ -35,6 +35,7 @@ KINDS = {
     "profiler": "compressrl_profilers",
     "runtime": "compressrl_runtimes",
     "policies": "compressrl_policies",
+    "study": "compressrl_studies",
 }
 # What a target of each kind must be able to do (`compressrl.interfaces`).
 METHODS = {
@@ -43,6 +44,7 @@ METHODS = {
     "profiler": "read",
     "runtime": "load",
     "policies": "find",
+    "study": "path",
 }
 
 

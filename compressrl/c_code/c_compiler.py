@@ -12,7 +12,6 @@ from pathlib import Path
 from compressrl import files
 from compressrl.errors import CompressrlError
 
-CACHE_VARIABLE = "COMPRESSRL_CACHE"
 FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
 COMPILERS = ("cc", "gcc", "clang")
 SECONDS = 300
@@ -29,7 +28,7 @@ def shared_library(source: str) -> Path:
     """
     compiler = find()
     content = "\0".join([source, *FLAGS, _target(compiler)])
-    path = cache_folder() / f"{hashlib.sha256(content.encode()).hexdigest()}.so"
+    path = files.cache_folder("compiled") / f"{hashlib.sha256(content.encode()).hexdigest()}.so"
     if not path.exists():
         files.make_folder(path.parent)
         with files.atomic(path) as temporary:
@@ -50,14 +49,6 @@ def find() -> str:
         else f"no C compiler ({', '.join(COMPILERS)})"
     )
     raise CompilerError(f"{where[0].upper()}{where[1:]}. Install gcc or clang, or set CC.")
-
-
-def cache_folder() -> Path:
-    """$COMPRESSRL_CACHE, or compressrl in the user's cache folder, then `compiled`."""
-    own = os.environ.get(CACHE_VARIABLE)
-    if own:
-        return Path(own) / "compiled"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "compressrl" / "compiled"
 
 
 @functools.cache

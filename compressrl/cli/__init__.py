@@ -16,6 +16,7 @@ from compressrl.cli import (
     list_plugins,
     profile,
     recommend,
+    study,
     terminal,
     train,
     zoo,
@@ -36,6 +37,7 @@ app.command("recommend")(recommend.recommend)
 app.command("compress")(compress.compress)
 app.command("export")(export.export)
 app.command("zoo")(zoo.zoo)
+app.add_typer(study.app, name="study")
 app.command("doctor")(doctor.doctor)
 
 

@@ -16,8 +16,9 @@ def show(report: EvaluationReport, folder: Path, console: Console | None = None)
     """Print the four metrics side by side, the retention with its interval, and what it means."""
     console = console or terminal.console()
     request = report.request
+    compressor = request.compressor or "against itself"
     console.print(
-        f"\n[bold]{request.algorithm or 'policy'} on {request.env_id}, {request.compressor}[/bold]"
+        f"\n[bold]{request.algorithm or 'policy'} on {request.env_id}, {compressor}[/bold]"
         f"  ({request.episodes} episodes a side, runtime {request.runtime})",
         soft_wrap=True,
     )

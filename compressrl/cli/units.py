@@ -37,3 +37,15 @@ def number(value: float | None) -> str:
 
 def ratio(value: float | None, first: float | None) -> str:
     return "n/a" if value is None or not first else f"{value / first:.2f}"
+
+
+def duration(seconds: float) -> str:
+    """45 s, 12 min, 3 h 20 min, 4 d 3 h."""
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if minutes < 90:
+        return f"{minutes} min"
+    if hours < 48:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{hours // 24} d {hours % 24} h"

@@ -1,41 +1,29 @@
 """Episodes shared out over the cores; what they give does not depend on how many processes run them.
 
 This process runs episodes too, and the first ones alone: only where the rest is worth it are workers started.
-They are fresh interpreters rather than forks (unsafe once torch or ONNX Runtime have threads) or
-multiprocessing's spawned ones (which import the caller's script again), and import no more than the
-environment and the runtime need. All take episodes from one queue. An episode that a worker did not deliver
-(it died, or failed) is run here, where its error surfaces as it would without workers.
+They are fresh interpreters (`compressrl.fresh_process`) and import no more than the environment and the
+runtime need. All take episodes from one queue. An episode that a worker did not deliver (it died, or failed)
+is run here, where its error surfaces as it would without workers.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import pickle
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from multiprocessing import connection
-from typing import Any
 
+from compressrl import fresh_process
+from compressrl.episodes import episode_worker
 from compressrl.episodes.episode_worker import NUMBER, Equipment, Queue, Stage
 from compressrl.errors import one_line
 from compressrl.rollout import Episode
 
 WORTH_SECONDS = 1.0  # of episodes still to run; a worker needs half a second to start
 BATCHES = 1024  # 4 KiB of numbers, which any pipe holds
-THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-PROGRAM = """\
-import pickle, sys
-try:
-    sys.path[:], arguments = pickle.load(sys.stdin.buffer)
-except (EOFError, pickle.UnpicklingError):
-    sys.exit(1)  # interrupted while it wrote them
-from compressrl.episodes import episode_worker
-episode_worker.main(*arguments)
-"""
 _log = logging.getLogger("compressrl")
 
 
@@ -102,7 +90,7 @@ class _Crew:
         started = [_start(self.queue) for _ in range(size)]
         self._processes = {receiver: process for receiver, _, process in started}
         for _, results, process in started:
-            _instruct(process, (self.queue, results, equipment))
+            fresh_process.instruct(process, episode_worker.__name__, (self.queue, results, equipment))
 
     @property
     def alive(self) -> bool:
@@ -127,18 +115,17 @@ class _Crew:
 
     def _bury(self, receiver: connection.Connection) -> None:
         receiver.close()
-        status = self._processes.pop(receiver).wait()
-        if status:
+        process = self._processes.pop(receiver)
+        process.wait()  # it may have closed the pipe a moment before its end
+        if status := fresh_process.end(process):
             _log.warning("warning: a worker process died (exit status %d); its episode is run again", status)
 
     def __enter__(self) -> _Crew:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self._processes.values():
-            process.kill()
         for receiver, process in self._processes.items():
-            process.wait()
+            fresh_process.end(process)
             receiver.close()
         os.close(self.queue.pipe)
 
@@ -156,18 +143,4 @@ def _start(queue: Queue) -> tuple[connection.Connection, int, subprocess.Popen[b
     receiver, sender = connection.Pipe(duplex=False)
     with sender:
         results = sender.fileno()
-        process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", PROGRAM],
-            stdin=subprocess.PIPE,
-            stdout=2,  # what an environment prints is no result
-            pass_fds=(queue.pipe, results),
-            start_new_session=True,  # Ctrl-C is for this process, which then ends its workers
-            env=os.environ | dict.fromkeys(THREAD_COUNTS, "1"),
-        )
-    return receiver, results, process
-
-
-def _instruct(process: subprocess.Popen[bytes], arguments: tuple[Any, ...]) -> None:
-    assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError), process.stdin as instructions:  # its end is seen by `hear`
-        pickle.dump((sys.path, arguments), instructions)
+        return receiver, results, fresh_process.start([queue.pipe, results])

@@ -1,1 +1,1 @@
-"""Studies: a grid of evaluations, resumable, with a report."""
+"""Studies: grids of evaluations, resumable, shared out over processes and machines."""

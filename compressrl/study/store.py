@@ -1,27 +1,47 @@
-"""What became of the cells of a study."""
+"""A study's folder: what was asked, and one file for each cell that has run.
+
+study.toml           as the user wrote it
+study.json           format, and the study as it was understood
+reference.json       published values to compare with, where the study names some
+cells/<key>.json     an `Outcome`, written by atomic rename
+cells/damaged/       files that could not be read
+claims.lock          which cells are being run, and by whom (`compressrl.study.claims`)
+workers.log          what the processes that run cells have said
+"""
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
+import compressrl
+from compressrl import files
+from compressrl.errors import UsageError, one_line
+from compressrl.study.grid import Cell, Study
 
-from compressrl.study.grid import Cell
+FORMAT = 1
+STUDY, TOML, REFERENCE, CELLS = "study.json", "study.toml", "reference.json", "cells"
 
 Status = Literal["done", "failed", "missing"]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A cell and what became of it.
+    """What became of a cell.
 
-    key:             16 hex digits: the cell, its policy file and the versions of what it uses
-    status:          "missing" has no trained policy
-    error:           why it failed; for a missing one, the command that trains the policy
+    key:             16 hex digits (`compressrl.study.keys`)
+    status:          "missing" has no trained policy; it is derived, never stored
+    error:           why it failed, or the command that trains the missing policy
+    seconds:         how long it took
     finished_at:     ISO 8601, UTC
-    busy_neighbours: share of the time of the machine's other cores that was busy; None where unreadable
-    report:          `EvaluationReport.to_json()`, of a done cell only
+    policy_sha256:   of the baseline policy's file
+    busy_neighbours: share of the machine's other cores' time that was busy meanwhile, 0-1; None: not known
+    report:          `EvaluationReport.to_json()`
+    versions:        of the distributions whose plugins took part
     """
 
     cell: Cell
@@ -32,5 +52,83 @@ class Outcome:
     finished_at: str = ""
     policy_sha256: str = ""
     busy_neighbours: float | None = None
-    report: Mapping[str, Any] | None = None
+    report: dict[str, Any] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Outcome:
+        return cls(**{**document, "cell": Cell.from_json(document["cell"])})
+
+
+class Store:
+    """The folder of a study; several processes may use it at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cells = folder / CELLS
+        self.damaged: list[str] = []  # files that this object has set aside
+
+    def create(self, study: Study, toml: str) -> None:
+        """Make the folder, or go on with one of an earlier run; the study may have changed since."""
+        files.make_folder(self.cells)
+        if (self.folder / STUDY).exists():
+            self.study()  # refuses a newer format before anything is written
+        document = {"format": FORMAT, "compressrl": compressrl.__version__, "study": study.to_json()}
+        files.write_text_atomic(self.folder / TOML, toml)
+        if study.reference:
+            with files.atomic(self.folder / REFERENCE) as temporary:
+                shutil.copyfile(study.reference, temporary)
+        files.write_json_atomic(self.folder / STUDY, document)
+
+    def study(self) -> Study:
+        """The study of this folder. Raises UsageError: none there, unreadable, or of a newer version."""
+        path = self.folder / STUDY
+        try:
+            document = json.loads(path.read_text())
+            newer = document["format"] > FORMAT
+            return self._newer(document["compressrl"]) if newer else Study.from_json(document["study"])
+        except FileNotFoundError:
+            raise UsageError(
+                f"{self.folder} is not the folder of a study. `compressrl study run` makes one."
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"{path} is damaged ({one_line(error)}). Delete it and run the study again into "
+                f"{self.folder}: finished cells are kept."
+            ) from error
+
+    def _newer(self, version: str) -> Study:
+        raise UsageError(f"{self.folder} was written by compressrl {version}, which is newer. Upgrade it.")
+
+    def outcomes(self) -> list[Outcome]:
+        """The stored outcomes of the study's cells, in its order; of several of a cell, the latest."""
+        latest: dict[Cell, Outcome] = {}
+        found = (self.read(path.stem) for path in sorted(self.cells.glob("*.json")))
+        for outcome in sorted(filter(None, found), key=lambda o: o.finished_at):
+            latest[outcome.cell] = outcome
+        return [latest[cell] for cell in self.study().cells if cell in latest]
+
+    def read(self, key: str) -> Outcome | None:
+        """The outcome of this key; None where there is none. A damaged file is set aside."""
+        path = self.path(key)
+        try:
+            return Outcome.from_json(json.loads(path.read_text()))
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError):
+            self._set_aside(path)
+            return None
+
+    def write(self, outcome: Outcome) -> None:
+        files.write_json_atomic(self.path(outcome.key), outcome.to_json())
+
+    def path(self, key: str) -> Path:
+        return self.cells / f"{key}.json"
+
+    def _set_aside(self, path: Path) -> None:
+        target = files.make_folder(self.cells / "damaged") / path.name
+        path.replace(target)
+        self.damaged.append(str(target))

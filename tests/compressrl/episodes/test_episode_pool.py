@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -286,14 +285,3 @@ def test_available_cores_are_those_of_the_affinity():
     finally:
         os.sched_setaffinity(0, allowed)
     assert episode_pool.available_cores() == len(allowed)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
-def test_a_worker_whose_instructions_break_off_ends_without_a_word(share):
-    """Ctrl-C may come while they are written."""
-    whole = pickle.dumps((sys.path, tuple(range(1000))))
-    command = [sys.executable, "-c", episode_pool.PROGRAM]
-    part = whole[: int(share * len(whole))]
-    ended = subprocess.run(command, input=part, capture_output=True, check=False)
-    assert ended.returncode == 1
-    assert ended.stderr == b""

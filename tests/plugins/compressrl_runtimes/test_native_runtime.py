@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from compressrl import pipeline, sources
+from compressrl import files, pipeline, sources
 from compressrl.c_code import c_compiler
 from compressrl.errors import UsageError
 from compressrl.lab import Lab
@@ -18,7 +18,7 @@ from compressrl_runtimes.native_runtime import NativeRuntime
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv(c_compiler.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path / "cache"))
 
 
 class TestNativeRuntime(RuntimeContract):
