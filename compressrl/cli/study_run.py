@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from compressrl.cli import study_progress, study_status, terminal
+from compressrl.cli import study_status, terminal
 from compressrl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def _run(
     engine: tuple[str, str, int | None],
     as_json: bool,
 ) -> None:
+    from compressrl.cli import study_progress
     from compressrl.study import running
 
     workers = _count(engine[2])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from compressrl.records import Energy, Latency
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from compressrl.records import Energy, Latency
 
 
 def size(count: int | None) -> str:
