@@ -14,6 +14,7 @@ import torch
 
 from compressrl.options import Option
 from compressrl_algorithms import networks
+from compressrl_algorithms.adam import Adam
 from compressrl_algorithms.off_policy import Learner, OffPolicyAlgorithm, Setup
 from compressrl_algorithms.replay_buffer import Batch
 
@@ -45,10 +46,11 @@ class DDPGLearner(Learner):
         self.target_actor = networks.frozen_copy(self.network)
         self.target_critics = networks.frozen_copy(self.critics)
         self.optimizers = {
-            "actor": networks.adam(self.network.learnt(), options.actor_lr),
-            "critics": networks.adam(self.critics.parameters(), options.critic_lr),
+            "actor": Adam(self.network.learnt(), options.actor_lr),
+            "critics": Adam(self.critics.parameters(), options.critic_lr),
         }
 
+    @torch.no_grad()
     def explore(self, observation_BD: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         action_BA = self.network.act(observation_BD).tanh()
         noise_BA = self.options.exploration_noise * networks.gaussian_like(action_BA, generator)
@@ -63,11 +65,11 @@ class DDPGLearner(Learner):
         self.update_targets()
         return values
 
+    @torch.no_grad()
     def bellman_target(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
         """What the critics learn (B,): DDPG algorithm 1."""
-        with torch.no_grad():
-            action_BA = self.target_action(batch.next_observation, generator)
-            value_B = self.target_critics(batch.next_observation, action_BA).amin(dim=0)
+        action_BA = self.target_action(batch.next_observation, generator)
+        value_B = self.target_critics(batch.next_observation, action_BA).amin(dim=0)
         target: torch.Tensor = batch.reward + self.options.gamma * batch.not_terminated * value_B
         return target
 
@@ -79,17 +81,16 @@ class DDPGLearner(Learner):
     def update_critics(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
         """Regression on the Bellman target."""
         target_B = self.bellman_target(batch, generator)
-        values_NB = self.critics(batch.observation, batch.action)
-        loss: torch.Tensor = (values_NB - target_B).square().mean(dim=1).sum()
-        networks.descend(loss, self.optimizers["critics"])
-        return loss.detach()
+        return self.critics.regress(batch.observation, batch.action, target_B, self.optimizers["critics"])
 
+    @torch.no_grad()
     def update_actor(self, observation_BD: torch.Tensor) -> torch.Tensor:
-        """Deterministic policy gradient (DDPG eq. 6) through the first critic."""
-        action_BA = self.network(observation_BD).tanh()
-        loss: torch.Tensor = -self.critics.frozen(observation_BD, action_BA, count=1).mean()
-        networks.descend(loss, self.optimizers["actor"])
-        return loss.detach()
+        """Deterministic policy gradient, DDPG eq. 6: that of the first critic's value through the action."""
+        action_BA = self.network.learn(observation_BD).tanh()
+        value_B, slope_BA = self.critics.slope(observation_BD, action_BA, count=1)
+        of_tanh_BA = 1 - action_BA.square()
+        self.network.descend(-slope_BA * of_tanh_BA / len(value_B), self.optimizers["actor"])
+        return -value_B.mean()
 
     def update_targets(self) -> None:
         """Targets follow slowly."""

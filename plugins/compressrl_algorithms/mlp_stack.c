@@ -1,4 +1,5 @@
-/* Forward and backward pass of N multilayer perceptrons of one shape, ReLU between their layers; see mlp_stack.py.
+/* Forward and backward pass of N multilayer perceptrons of one shape, ReLU between their layers; see
+ * kernel_stack.py; and Adam.
  *
  * Products are taken in bfloat16 with float sums (AVX512-BF16). The instruction multiplies pairs: two bfloat16
  * neighbours along the dimension that is summed over, in 32 bits. A product C(M x N) = A . B takes A as pairs with
@@ -15,7 +16,8 @@ int stack_supported(void) { return 0; }
 
 #define LANES 16
 #define TILE_COLUMNS 4 /* vectors; 6 rows of 4 are 24 sums, with what they are made of 29 of 32 registers */
-#define WIDE (LANES * TILE_COLUMNS)
+#define NARROW_COLUMNS 2 /* of the tiles at the right edge: matrices are filled up to whole ones */
+#define WIDE (LANES * NARROW_COLUMNS)
 
 typedef uint32_t pair;
 
@@ -28,6 +30,7 @@ static __mmask16 first_lanes(long count)
     return count >= LANES ? 0xffff : count > 0 ? (__mmask16)((1u << count) - 1) : 0;
 }
 
+/* Two rows as pairs. */
 static __m512i paired(__m256i one, __m256i two)
 {
     return _mm512_or_si512(_mm512_cvtepu16_epi32(one), _mm512_slli_epi32(_mm512_cvtepu16_epi32(two), 16));
@@ -36,114 +39,160 @@ static __m512i paired(__m256i one, __m256i two)
 /* What becomes of a product's sums. */
 struct finish {
     const float *bias;    /* [N], added; or NULL */
-    const uint16_t *mask; /* [M][stride], sums stay where it is not zero; or NULL */
+    const uint16_t *mask; /* [rows][stride], sums stay where it is not zero; or NULL */
+    const int *row_of;    /* [M] the rows of `mask` and `out` that are meant; or NULL: the same */
     int relu;
     float *out; /* [out_rows][out_columns] or NULL: the sums in float, */
     int out_rows, out_columns, accumulate; /* added to what is there */
-    uint16_t *rows; /* [M][stride] or NULL: in bfloat16, */
-    pair *interleaved; /* [M / 2][stride] or NULL: and in pairs */
+    uint16_t *rows; /* [M][stride] or NULL: in bfloat16 */
     long stride;
 };
 
 static inline __attribute__((always_inline)) void finish_tile(
-    const struct finish *f, __m512 sum[6][TILE_COLUMNS], int m, int n, const int rows)
+    const struct finish *f, __m512 sum[6][TILE_COLUMNS], int m, int n, const int rows, const int columns)
 {
-    for (int j = 0; j < TILE_COLUMNS; j++) {
+    for (int j = 0; j < columns; j++) {
         const int column = n + LANES * j;
-        __m256i previous = _mm256_setzero_si256();
         for (int i = 0; i < rows; i++) {
-            const long place = (long)(m + i) * f->stride + column;
+            const long place = (m + i) * f->stride + column, row = f->row_of ? f->row_of[m + i] : m + i;
             __m512 v = sum[i][j];
             if (f->bias)
                 v = _mm512_add_ps(v, _mm512_loadu_ps(f->bias + column));
             if (f->relu)
                 v = _mm512_max_ps(v, _mm512_setzero_ps());
             if (f->mask) {
-                const __m256i kept = _mm256_loadu_si256((const void *)(f->mask + place));
+                const __m256i kept = _mm256_loadu_si256((const void *)(f->mask + row * f->stride + column));
                 v = _mm512_maskz_mov_ps(_mm256_test_epi16_mask(kept, kept), v);
             }
             if (f->out && m + i < f->out_rows) {
                 const __mmask16 exist = first_lanes(f->out_columns - column);
-                float *cells = f->out + (long)(m + i) * f->out_columns + column;
+                float *cells = f->out + row * f->out_columns + column;
                 if (f->accumulate)
                     v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(exist, cells));
                 _mm512_mask_storeu_ps(cells, exist, v);
             }
-            if (f->rows) {
-                const __m256i low = (__m256i)_mm512_cvtneps_pbh(v);
-                _mm256_storeu_si256((void *)(f->rows + place), low);
-                if (f->interleaved && i % 2)
-                    _mm512_storeu_si512(f->interleaved + (m + i) / 2 * f->stride + column, paired(previous, low));
-                previous = low;
-            }
+            if (f->rows)
+                _mm256_storeu_si256((void *)(f->rows + place), (__m256i)_mm512_cvtneps_pbh(v));
         }
     }
 }
 
 static inline __attribute__((always_inline)) void tile(
     const pair *a, long a_row, long a_step, const pair *b, long b_step, int steps, const struct finish *f, int m,
-    int n, const int rows)
+    int n, const int rows, const int columns)
 {
     __m512 sum[6][TILE_COLUMNS];
     for (int i = 0; i < rows; i++)
-        for (int j = 0; j < TILE_COLUMNS; j++)
+        for (int j = 0; j < columns; j++)
             sum[i][j] = _mm512_setzero_ps();
     a += m * a_row;
     b += n;
     for (int k = 0; k < steps; k++, a += a_step, b += b_step)
         for (int i = 0; i < rows; i++) {
             const __m512bh row = (__m512bh)_mm512_set1_epi32((int)a[i * a_row]);
-            for (int j = 0; j < TILE_COLUMNS; j++)
+            for (int j = 0; j < columns; j++)
                 sum[i][j] = _mm512_dpbf16_ps(sum[i][j], row, (__m512bh)_mm512_loadu_si512(b + LANES * j));
         }
-    finish_tile(f, sum, m, n, rows);
+    finish_tile(f, sum, m, n, rows, columns);
 }
 
-/* A [M][2 steps] by B [2 steps][N]: M even, N whole tiles. */
+static inline __attribute__((always_inline)) void panel(
+    const pair *a, long a_row, long a_step, const pair *b, long b_step, int steps, int M, const struct finish *f,
+    int n, const int columns)
+{
+    int m = 0;
+    for (; m + 6 <= M; m += 6)
+        tile(a, a_row, a_step, b, b_step, steps, f, m, n, 6, columns);
+    for (; m < M; m += 2)
+        tile(a, a_row, a_step, b, b_step, steps, f, m, n, 2, columns);
+}
+
+/* A [M][2 steps] by B [2 steps][N]: M even, N whole narrow tiles. */
 static void product(const pair *a, long a_row, long a_step, const pair *b, long b_step, int steps, int M, int N,
                     const struct finish *f)
 {
-    for (int n = 0; n < N; n += WIDE) {
-        int m = 0;
-        for (; m + 6 <= M; m += 6)
-            tile(a, a_row, a_step, b, b_step, steps, f, m, n, 6);
-        for (; m < M; m += 2)
-            tile(a, a_row, a_step, b, b_step, steps, f, m, n, 2);
-    }
+    int n = 0;
+    for (; n + LANES * TILE_COLUMNS <= N; n += LANES * TILE_COLUMNS)
+        panel(a, a_row, a_step, b, b_step, steps, M, f, n, TILE_COLUMNS);
+    if (n < N)
+        panel(a, a_row, a_step, b, b_step, steps, M, f, n, NARROW_COLUMNS);
 }
 
-/* Floats [rows][x_stride], of which `columns` count, as bfloat16 [rows][stride]. */
-static void to_rows(const float *x, int rows, int columns, long x_stride, uint16_t *out, long stride)
+/* Floats [rows][x_stride], of which `columns` count, as bfloat16 [rows][stride] filled up with zeros to `width`. */
+static void to_rows(const float *x, int rows, int columns, long x_stride, uint16_t *out, long stride, long width)
 {
     for (int r = 0; r < rows; r++)
-        for (long c = 0; c < stride; c += LANES) {
+        for (long c = 0; c < width; c += LANES) {
             const __m512 v = _mm512_maskz_loadu_ps(first_lanes(columns - c), x + r * x_stride + c);
-            _mm256_storeu_si256((void *)(out + r * stride + c), (__m256i)_mm512_cvtneps_pbh(v));
+            _mm256_mask_storeu_epi16(out + r * stride + c, first_lanes(width - c), (__m256i)_mm512_cvtneps_pbh(v));
         }
 }
 
-/* Rows as interleaved pairs; an odd last row stands with zeros. */
+/* Rows as interleaved pairs. */
 static void interleave(const uint16_t *x, int rows, long stride, pair *out)
 {
     for (int r = 0; r < rows; r += 2)
+        for (long c = 0; c < stride; c += LANES)
+            _mm512_storeu_si512(out + r / 2 * stride + c,
+                                paired(_mm256_loadu_si256((const void *)(x + r * stride + c)),
+                                       _mm256_loadu_si256((const void *)(x + (r + 1) * stride + c))));
+}
+
+/* The same of floats [rows][x_stride], of which `columns` count; an odd last row stands with zeros. */
+static void interleave_floats(const float *x, int rows, int columns, long x_stride, pair *out, long stride)
+{
+    for (int r = 0; r < rows; r += 2)
         for (long c = 0; c < stride; c += LANES) {
-            const __m256i one = _mm256_loadu_si256((const void *)(x + r * stride + c));
-            const __m256i two = r + 1 < rows ? _mm256_loadu_si256((const void *)(x + (r + 1) * stride + c))
-                                             : _mm256_setzero_si256();
-            _mm512_storeu_si512(out + r / 2 * stride + c, paired(one, two));
+            const __mmask16 exist = first_lanes(columns - c), both = r + 1 < rows ? exist : 0;
+            const __m512 one = _mm512_maskz_loadu_ps(exist, x + r * x_stride + c);
+            const __m512 two = _mm512_maskz_loadu_ps(both, x + (r + 1) * x_stride + c);
+            _mm512_storeu_si512(out + r / 2 * stride + c,
+                                paired((__m256i)_mm512_cvtneps_pbh(one), (__m256i)_mm512_cvtneps_pbh(two)));
         }
 }
 
-/* [rows][columns] -> [columns][out_rows], filled up with zeros */
-static void transpose(const pair *x, int rows, long columns, pair *out, long out_rows)
+/* 16 x 16 in registers: pairs of rows, then pairs of those, are interleaved; then quarters change places. */
+static void transpose_block(__m512i x[LANES])
 {
-    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    const __m512i index = _mm512_mullo_epi32(lane, _mm512_set1_epi32((int)columns));
-    for (long r = 0; r < out_rows; r += LANES)
-        for (long c = 0; c < columns; c++)
-            _mm512_storeu_si512(out + c * out_rows + r,
-                                _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), first_lanes(rows - r), index,
-                                                            x + r * columns + c, 4));
+    __m512i y[LANES];
+    for (int i = 0; i < LANES; i += 2) {
+        y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
+        y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
+    }
+    for (int i = 0; i < LANES; i += 4)
+        for (int j = 0; j < 2; j++) {
+            x[i + 2 * j] = _mm512_unpacklo_epi64(y[i + j], y[i + j + 2]);
+            x[i + 2 * j + 1] = _mm512_unpackhi_epi64(y[i + j], y[i + j + 2]);
+        }
+    for (int i = 0; i < 4; i++) {
+        const __m512i low_even = _mm512_shuffle_i32x4(x[i], x[i + 4], 0x88);
+        const __m512i low_odd = _mm512_shuffle_i32x4(x[i], x[i + 4], 0xdd);
+        const __m512i high_even = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0x88);
+        const __m512i high_odd = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0xdd);
+        y[i] = _mm512_shuffle_i32x4(low_even, high_even, 0x88);
+        y[i + 8] = _mm512_shuffle_i32x4(low_even, high_even, 0xdd);
+        y[i + 4] = _mm512_shuffle_i32x4(low_odd, high_odd, 0x88);
+        y[i + 12] = _mm512_shuffle_i32x4(low_odd, high_odd, 0xdd);
+    }
+    memcpy(x, y, sizeof y);
+}
+
+/* Floats [rows][columns] as pairs along the columns -> [wide(columns) / 2][stride], filled up with zeros. */
+static void transpose_floats(const float *x, int rows, int columns, pair *out, long stride)
+{
+    for (long r = 0; r < stride; r += LANES)
+        for (long c = 0; c < wide(columns); c += 2 * LANES) {
+            __m512i block[LANES];
+            for (int i = 0; i < LANES; i++) {
+                const float *row = x + (r + i) * columns + c;
+                const long left = r + i < rows ? columns - c : 0;
+                block[i] = (__m512i)_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(first_lanes(left - LANES), row + LANES),
+                                                        _mm512_maskz_loadu_ps(first_lanes(left), row));
+            }
+            transpose_block(block);
+            for (int i = 0; i < LANES; i++)
+                _mm512_storeu_si512(out + (c / 2 + i) * stride + r, block[i]);
+        }
 }
 
 /* Sums over the batch. */
@@ -187,32 +236,52 @@ static long widest(const struct shape *s)
     return most;
 }
 
-/* Bytes of the inputs of the first `layers` layers of one network, as rows and interleaved. */
-static long input_bytes(const struct shape *s, int layers)
+/* Numbers that the inputs of the first `layers` layers of one network have as rows. */
+static long input_numbers(const struct shape *s, int layers)
 {
-    long bytes = 0;
+    long numbers = 0;
     for (int i = 0; i < layers; i++)
-        bytes += 4 * s->batch * wide(s->sizes[i]);
-    return bytes;
+        numbers += s->batch * wide(s->sizes[i]);
+    return numbers;
 }
 
-/* The workspace: inputs of all layers of all networks, one weight matrix twice, a bias, two gradients twice. */
-long stack_workspace_bytes(const int *sizes, int layers, int count, int batch)
+/* What a stack keeps of a pass for its gradient: inputs of all layers of all networks. */
+long stack_kept_bytes(const int *sizes, int layers, int count, int batch)
 {
     const struct shape s = {sizes, layers, count, batch};
-    const long most = widest(&s);
-    return count * input_bytes(&s, layers) + 4 * most * most + 4 * most + 8 * batch * most;
+    return 2 * count * input_numbers(&s, layers);
 }
 
-static uint16_t *input_rows(char *workspace, const struct shape *s, int n, int layer)
+static uint16_t *input_rows(uint16_t *kept, const struct shape *s, int n, int layer)
 {
     /* The first input is the same for all networks. */
-    return (uint16_t *)(workspace + (layer ? n : 0) * input_bytes(s, s->layers) + input_bytes(s, layer));
+    return kept + (layer ? n : 0) * input_numbers(s, s->layers) + input_numbers(s, layer);
 }
 
-static pair *input_pairs(char *workspace, const struct shape *s, int n, int layer)
+/* What is in use during a call only. It is one for all stacks, so that it stays in the cache. */
+struct scratch {
+    float *bias;
+    pair *weight, *input, *sums;
+    uint16_t *rows, *next_rows;
+    int *row_of;
+};
+
+static struct scratch cut(char *memory, const struct shape *s)
 {
-    return (pair *)(input_rows(workspace, s, n, layer) + s->batch * wide(s->sizes[layer]));
+    const long most = widest(s);
+    struct scratch t = {.bias = (float *)memory, .weight = (pair *)memory + most};
+    t.input = t.weight + most * most / 2;
+    t.sums = t.input + s->batch / 2 * most;
+    t.rows = (uint16_t *)(t.sums + s->batch / 2 * most);
+    t.next_rows = t.rows + s->batch * most;
+    t.row_of = (int *)(t.next_rows + s->batch * most);
+    return t;
+}
+
+long stack_scratch_bytes(const int *sizes, int layers, int batch)
+{
+    const struct shape s = {sizes, layers, 1, batch};
+    return (char *)(cut(0, &s).row_of + batch) - (char *)0;
 }
 
 /* Where the parameters of a layer of network n begin: weights [count][outputs][inputs], biases [count][outputs]. */
@@ -226,97 +295,136 @@ static void offsets(const struct shape *s, int n, int layer, long *weight, long 
     *bias = start + s->count * outputs * inputs + n * outputs;
 }
 
-/* x [batch][sizes[0]] -> out [used][batch][outputs] of the first `used` networks. `keep` what `backward` needs. */
+/* Rows of x and y side by side -> out [used][batch][outputs] of the first `used` networks. x and y have `x_stride`
+ * and `y_stride` floats a row, of y the first y_columns count, of x as many as are left. */
 void stack_forward(const float *vector, const int *sizes, int layers, int count, int used, int batch, const float *x,
-                   char *workspace, float *out, int keep)
+                   long x_stride, const float *y, long y_stride, int y_columns, uint16_t *kept, char *memory,
+                   float *out)
 {
     const struct shape s = {sizes, layers, count, batch};
-    const long most = widest(&s);
-    uint16_t *weight_rows = (uint16_t *)(workspace + count * input_bytes(&s, layers));
-    pair *weight_pairs = (pair *)(weight_rows + most * most);
-    float *padded_bias = (float *)(weight_pairs + most * most / 2);
-    to_rows(x, batch, sizes[0], sizes[0], input_rows(workspace, &s, 0, 0), wide(sizes[0]));
-    if (keep)
-        interleave(input_rows(workspace, &s, 0, 0), batch, wide(sizes[0]), input_pairs(workspace, &s, 0, 0));
+    const struct scratch scratch = cut(memory, &s);
+    const int x_columns = sizes[0] - y_columns;
+    to_rows(x, batch, x_columns, x_stride, kept, wide(sizes[0]), y_columns ? x_columns : wide(sizes[0]));
+    if (y_columns)
+        to_rows(y, batch, y_columns, y_stride, kept + x_columns, wide(sizes[0]), wide(sizes[0]) - x_columns);
     for (int n = 0; n < used; n++)
         for (int i = 0; i < layers; i++) {
             const int inputs = sizes[i], outputs = sizes[i + 1], last = i + 1 == layers;
-            const uint16_t *input = input_rows(workspace, &s, n, i);
-            struct finish f = {.bias = padded_bias, .relu = !last, .stride = wide(outputs)};
+            const uint16_t *input = input_rows(kept, &s, n, i);
+            struct finish f = {.bias = scratch.bias, .relu = !last, .stride = wide(outputs)};
             long weight, bias;
             offsets(&s, n, i, &weight, &bias);
             if (last && outputs == 1) {
                 single_output(input, batch, wide(inputs), vector + weight, inputs, vector[bias], out + n * batch);
                 continue;
             }
-            to_rows(vector + weight, outputs, inputs, inputs, weight_rows, wide(inputs));
-            transpose((const pair *)weight_rows, outputs, wide(inputs) / 2, weight_pairs, wide(outputs));
-            memset(padded_bias, 0, sizeof(float) * wide(outputs));
-            memcpy(padded_bias, vector + bias, sizeof(float) * outputs);
+            transpose_floats(vector + weight, outputs, inputs, scratch.weight, wide(outputs));
+            memset(scratch.bias, 0, sizeof(float) * wide(outputs));
+            memcpy(scratch.bias, vector + bias, sizeof(float) * outputs);
             if (last) {
                 f.out = out + (long)n * batch * outputs;
                 f.out_rows = batch;
                 f.out_columns = outputs;
-            } else {
-                f.rows = input_rows(workspace, &s, n, i + 1);
-                f.interleaved = keep ? input_pairs(workspace, &s, n, i + 1) : 0;
-            }
-            product((const pair *)input, wide(inputs) / 2, 1, weight_pairs, wide(outputs), (inputs + 1) / 2, batch,
+            } else
+                f.rows = input_rows(kept, &s, n, i + 1);
+            product((const pair *)input, wide(inputs) / 2, 1, scratch.weight, wide(outputs), (inputs + 1) / 2, batch,
                     (int)wide(outputs), &f);
         }
 }
 
+/* Numbers of the rows that are not all zeros, and how many there are; where that is odd, one more that is any. */
+static int rows_not_zero(const float *x, int rows, int columns, int *found)
+{
+    int count = 0;
+    for (int r = 0; r < rows; r++) {
+        int any = 0;
+        for (int c = 0; c < columns; c++)
+            any |= x[r * columns + c] != 0;
+        if (any)
+            found[count++] = r;
+    }
+    if (count % 2)
+        found[count] = 0;
+    return count;
+}
+
+/* The gradient of the parameters of one layer, from that of its sums (batch x outputs) and its input. */
+static void parameter_gradient(const struct scratch *scratch, const uint16_t *x, int batch, int inputs, int outputs,
+                               float *weight, float *bias)
+{
+    const struct finish f = {.out = weight, .out_rows = outputs, .out_columns = inputs, .stride = wide(inputs)};
+    interleave(scratch->rows, batch, wide(outputs), scratch->sums);
+    interleave(x, batch, wide(inputs), scratch->input);
+    product(scratch->sums, 1, wide(outputs), scratch->input, wide(inputs), batch / 2, outputs + outputs % 2,
+            (int)wide(inputs), &f);
+    column_sums(scratch->sums, batch / 2, wide(outputs), outputs, bias);
+}
+
 /* From the gradient of `out`: that of all parameters (used = count), or NULL; that of the last `columns` inputs
- * [batch][columns], summed over the networks, or NULL. */
+ * [batch][columns], summed over the networks, or NULL. Where only the latter is wanted, rows whose gradient is zero
+ * are left out: below the minimum over networks, each row has its gradient in one of them. */
 void stack_backward(const float *vector, const int *sizes, int layers, int count, int used, int batch,
-                    const float *out_gradient, char *workspace, float *gradient, float *input_gradient, int columns)
+                    const float *out_gradient, uint16_t *kept, char *memory, float *gradient, float *input_gradient,
+                    int columns)
 {
     const struct shape s = {sizes, layers, count, batch};
-    const long most = widest(&s);
-    uint16_t *weight_rows = (uint16_t *)(workspace + count * input_bytes(&s, layers));
-    pair *weight_pairs = (pair *)(weight_rows + most * most);
-    uint16_t *rows = (uint16_t *)((float *)(weight_pairs + most * most / 2) + most), *next_rows = rows + batch * most;
-    pair *pairs = (pair *)(next_rows + batch * most), *next_pairs = pairs + batch / 2 * most;
+    const long out_stride = wide(sizes[layers]);
+    struct scratch scratch = cut(memory, &s);
+    const int *row_of = gradient ? 0 : scratch.row_of;
+    if (input_gradient)
+        memset(input_gradient, 0, sizeof(float) * batch * columns);
     for (int n = 0; n < used; n++) {
-        to_rows(out_gradient + (long)n * batch * sizes[layers], batch, sizes[layers], sizes[layers], rows,
-                wide(sizes[layers]));
-        interleave(rows, batch, wide(sizes[layers]), pairs);
+        const float *above = out_gradient + (long)n * batch * sizes[layers];
+        const int M = row_of ? rows_not_zero(above, batch, sizes[layers], scratch.row_of) : batch, even = M + M % 2;
+        for (int r = 0; r < even; r++)
+            to_rows(above + (long)(row_of ? row_of[r] : r) * sizes[layers], 1, sizes[layers], sizes[layers],
+                    scratch.rows + r * out_stride, out_stride, out_stride);
         for (int i = layers - 1; i >= 0; i--) {
             const int inputs = sizes[i], outputs = sizes[i + 1];
+            uint16_t *input = input_rows(kept, &s, n, i), *const rows = scratch.rows;
             long weight, bias;
             offsets(&s, n, i, &weight, &bias);
-            if (gradient) {
-                /* (outputs x batch) . (batch x inputs) */
-                const struct finish f = {
-                    .out = gradient + weight, .out_rows = outputs, .out_columns = inputs, .stride = wide(inputs)};
-                product(pairs, 1, wide(outputs), input_pairs(workspace, &s, n, i), wide(inputs), batch / 2,
-                        outputs + outputs % 2, (int)wide(inputs), &f);
-                column_sums(pairs, batch / 2, wide(outputs), outputs, gradient + bias);
-            }
+            if (gradient)
+                parameter_gradient(&scratch, input, batch, inputs, outputs, gradient + weight, gradient + bias);
             if (i || input_gradient) {
                 /* (batch x outputs) . (outputs x inputs), of the first layer only the columns that are asked for */
                 const int from = i ? 0 : inputs - columns;
-                struct finish f = {.stride = wide(inputs - from)};
-                to_rows(vector + weight + from, outputs, inputs - from, inputs, weight_rows, f.stride);
-                interleave(weight_rows, outputs, f.stride, weight_pairs);
+                struct finish f = {.stride = wide(inputs - from), .row_of = row_of};
+                interleave_floats(vector + weight + from, outputs, inputs - from, inputs, scratch.weight, f.stride);
                 if (i) {
-                    f.mask = input_rows(workspace, &s, n, i);
-                    f.rows = next_rows;
-                    f.interleaved = next_pairs;
+                    f.mask = input;
+                    f.rows = scratch.next_rows;
                 } else {
                     f.out = input_gradient;
-                    f.out_rows = batch;
+                    f.out_rows = M;
                     f.out_columns = columns;
-                    f.accumulate = n > 0;
+                    f.accumulate = 1;
                 }
-                product((const pair *)rows, wide(outputs) / 2, 1, weight_pairs, f.stride, (outputs + 1) / 2, batch,
+                product((const pair *)rows, wide(outputs) / 2, 1, scratch.weight, f.stride, (outputs + 1) / 2, even,
                         (int)f.stride, &f);
-                uint16_t *const r = rows;
-                pair *const p = pairs;
-                rows = next_rows, next_rows = r;
-                pairs = next_pairs, next_pairs = p;
+                scratch.rows = scratch.next_rows, scratch.next_rows = rows;
             }
         }
+    }
+}
+
+/* Adam (Kingma & Ba 2015, algorithm 1) on `size` parameters. `rate` is corrected for the bias of the mean,
+ * deviation_scale = 1 / sqrt(1 - beta2^t) corrects the square's. */
+void stack_adam(float *vector, const float *gradient, float *mean, float *square, long size, double beta1, double beta2,
+                float rate, float deviation_scale, float epsilon)
+{
+    for (long i = 0; i < size; i += LANES) {
+        const __mmask16 exist = first_lanes(size - i);
+        const __m512 g = _mm512_maskz_loadu_ps(exist, gradient + i), p = _mm512_maskz_loadu_ps(exist, vector + i);
+        __m512 m = _mm512_maskz_loadu_ps(exist, mean + i), v = _mm512_maskz_loadu_ps(exist, square + i);
+        m = _mm512_fmadd_ps(_mm512_set1_ps((float)(1 - beta1)), _mm512_sub_ps(g, m), m);
+        v = _mm512_fmadd_ps(_mm512_set1_ps((float)(1 - beta2)), _mm512_sub_ps(_mm512_mul_ps(g, g), v), v);
+        const __m512 deviation =
+            _mm512_fmadd_ps(_mm512_sqrt_ps(v), _mm512_set1_ps(deviation_scale), _mm512_set1_ps(epsilon));
+        const __m512 step = _mm512_div_ps(_mm512_mul_ps(_mm512_set1_ps(rate), m), deviation);
+        _mm512_mask_storeu_ps(mean + i, exist, m);
+        _mm512_mask_storeu_ps(square + i, exist, v);
+        _mm512_mask_storeu_ps(vector + i, exist, _mm512_sub_ps(p, step));
     }
 }
 #endif

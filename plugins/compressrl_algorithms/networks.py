@@ -7,10 +7,10 @@ A action, N critics.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from math import sqrt
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from gymnasium import spaces
@@ -20,6 +20,8 @@ from compressrl.environments import Env
 from compressrl.errors import OptionError, PipelineError
 from compressrl.networks.modules import Clip, Rescale
 from compressrl.policy import Policy
+from compressrl_algorithms import kernel_stack
+from compressrl_algorithms.adam import Adam
 from compressrl_algorithms.mlp_stack import MLPStack
 
 HIDDEN_HELP = "widths of the hidden layers, e.g. 256x256"
@@ -56,6 +58,13 @@ def mlp(
     return nn.Sequential(*modules[:-1])
 
 
+class Slope(NamedTuple):
+    """The lowest value of several critics (B,), and how it changes with the action (B, A)."""
+
+    value: torch.Tensor
+    gradient: torch.Tensor
+
+
 class Critics(nn.Module):
     """N action-value functions of one shape, evaluated together.
 
@@ -66,19 +75,28 @@ class Critics(nn.Module):
         self, sizes: Sequence[int], count: int, generator: torch.Generator, *, bfloat16: bool = False
     ) -> None:
         super().__init__()
-        self.stack = MLPStack([*sizes, 1], count, bfloat16=bfloat16)
+        self.stack = kernel_stack.make([*sizes, 1], count, bfloat16=bfloat16)
         self.stack.initialise(generator)
 
     def forward(self, observation_BD: torch.Tensor, action_BA: torch.Tensor) -> torch.Tensor:
-        """Values (N, B); differentiable in the parameters and the actions."""
+        """Values (N, B), as constants."""
         values: torch.Tensor = self.stack(observation_BD, action_BA).squeeze(2)
         return values
 
-    def frozen(
-        self, observation_BD: torch.Tensor, action_BA: torch.Tensor, count: int | None = None
+    def regress(
+        self, observation_BD: torch.Tensor, action_BA: torch.Tensor, target_B: torch.Tensor, optimizer: Adam
     ) -> torch.Tensor:
-        """Values of all critics, or of the first `count` only; differentiable in the actions."""
-        return self.stack.frozen(observation_BD, action_BA, count=count).squeeze(2)
+        """One step down the mean over B of half the squared error, summed over N; returns that (before)."""
+        error_NB = self.stack.learn(observation_BD, action_BA).squeeze(2) - target_B
+        optimizer.descend([self.stack.gradient((error_NB / error_NB.shape[1]).unsqueeze(2))])
+        return 0.5 * error_NB.square().mean(dim=1).sum()
+
+    def slope(self, observation_BD: torch.Tensor, action_BA: torch.Tensor, count: int | None = None) -> Slope:
+        """Of the lowest one of all critics, or of the first `count` only."""
+        values_NB = self.stack.probe(observation_BD, action_BA, count=count).squeeze(2)
+        value_B, lowest_B = values_NB.min(dim=0)
+        chosen_NB = torch.zeros_like(values_NB).scatter_(0, lowest_B.unsqueeze(0), 1.0)
+        return Slope(value_B, self.stack.gradient(chosen_NB.unsqueeze(2)))
 
 
 class Actor(nn.Module):
@@ -101,15 +119,32 @@ class Actor(nn.Module):
             return [self.stack.vector]
         return [*self.hidden.parameters(), *self.heads.parameters()]
 
+    @torch.no_grad()
     def forward(self, observation_BD: torch.Tensor) -> torch.Tensor:
-        """(B, sum of the heads' outputs)."""
+        """(B, sum of the heads' outputs), as constants."""
         if self.stack is not None:
             outputs: torch.Tensor = self.stack(observation_BD)[0]
             return outputs
         return self.plain(observation_BD)
 
+    @torch.enable_grad()
+    def learn(self, observation_BD: torch.Tensor) -> torch.Tensor:
+        """The same; `descend` then goes from here."""
+        if self.stack is not None:
+            return self.stack.learn(observation_BD)[0]
+        self.latest = self.plain(observation_BD)
+        return self.latest.detach()
+
+    def descend(self, gradient_BH: torch.Tensor, optimizer: Adam) -> None:
+        """One step, from the gradient of the outputs of the latest `learn`."""
+        if self.stack is not None:
+            gradients: Sequence[torch.Tensor] = [self.stack.gradient(gradient_BH.unsqueeze(0))]
+        else:
+            gradients = torch.autograd.grad(self.latest, self.learnt(), gradient_BH)
+        optimizer.descend(gradients)
+
     def plain(self, observation_BD: torch.Tensor) -> torch.Tensor:
-        """The same by the modules themselves, in float32."""
+        """The same by the modules themselves, in float32; differentiable."""
         features = self.hidden(observation_BD)
         return torch.cat([head(features) for head in self.heads], dim=1)
 
@@ -131,22 +166,9 @@ def _stacked(hidden: nn.Sequential, heads: Sequence[nn.Linear], bfloat16: bool) 
     if [type(layer) for layer in hidden] != expected or {type(head) for head in heads} != {nn.Linear}:
         return None
     sizes = [linears[0].in_features, *(layer.out_features for layer in linears)]
-    stack = MLPStack([*sizes, sum(head.out_features for head in heads)], 1, bfloat16=bfloat16)
+    stack = kernel_stack.make([*sizes, sum(head.out_features for head in heads)], 1, bfloat16=bfloat16)
     stack.adopt(0, [*([layer] for layer in linears), list(heads)])
     return stack
-
-
-def adam(parameters: Iterable[torch.Tensor], lr: float) -> torch.optim.Adam:
-    """Adam in its fused form: one kernel for all parameters."""
-    return torch.optim.Adam(parameters, lr=lr, fused=True)
-
-
-def descend(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
-    """One step on the optimiser's own parameters; no gradient is computed for any other."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-        parameter.grad = gradient
-    optimizer.step()
 
 
 def gaussian_like(action_BA: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -22,6 +22,7 @@ from compressrl.options import Option
 from compressrl.policy import Policy
 from compressrl.training import TrainingSession
 from compressrl_algorithms import networks
+from compressrl_algorithms.adam import Adam
 from compressrl_algorithms.replay_buffer import Batch, ReplayBuffer
 
 LOG_EVERY_UPDATES = 1000
@@ -38,7 +39,7 @@ class Learner(nn.Module, ABC):
 
     actor: nn.Sequential
     network: networks.Actor
-    optimizers: dict[str, torch.optim.Optimizer]
+    optimizers: dict[str, Adam]
 
     @abstractmethod
     def explore(self, observation_BD: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from compressrl.options import Option
 from compressrl_algorithms import networks
+from compressrl_algorithms.adam import Adam
 from compressrl_algorithms.off_policy import Learner, OffPolicyAlgorithm, Setup
 from compressrl_algorithms.replay_buffer import Batch
 
@@ -25,10 +26,11 @@ WARM_LOG_STD, WARM_TEMPERATURE = -2.0, 0.1
 
 
 class Sample(NamedTuple):
-    """Actions (B, A) in (-1, 1) and their log-density (B,)."""
+    """Actions (B, A) in (-1, 1), their log-density (B,), and how far noise moved them before tanh (B, A)."""
 
     action: torch.Tensor
     log_prob: torch.Tensor
+    moved: torch.Tensor
 
 
 def squash(loc_BA: torch.Tensor, log_std_BA: torch.Tensor, noise_BA: torch.Tensor) -> Sample:
@@ -36,11 +38,16 @@ def squash(loc_BA: torch.Tensor, log_std_BA: torch.Tensor, noise_BA: torch.Tenso
 
     log(1 - tanh²u) is written as 2 (log 2 - u - softplus(-2u)), finite where tanh(u) rounds to ±1.
     """
-    u = torch.addcmul(loc_BA, log_std_BA.exp(), noise_BA)
+    moved = log_std_BA.exp() * noise_BA
+    u = loc_BA + moved
     gaussian = -0.5 * noise_BA.square() - log_std_BA  # and constants, for all dimensions at the end
     minus_log_slope = 2 * (u + functional.softplus(-2 * u))
     constants = u.shape[1] * (0.5 * math.log(2 * math.pi) + 2 * math.log(2))
-    return Sample(u.tanh(), (gaussian + minus_log_slope).sum(dim=1) - constants)
+    return Sample(u.tanh(), (gaussian + minus_log_slope).sum(dim=1) - constants, moved)
+
+
+def bounded(log_std_BA: torch.Tensor) -> torch.Tensor:
+    return log_std_BA.clamp(LOG_STD_MIN, LOG_STD_MAX)
 
 
 class SACLearner(Learner):
@@ -63,24 +70,22 @@ class SACLearner(Learner):
         self.log_alpha = nn.Parameter(torch.tensor(math.log(temperature)))
         self.target_entropy = -float(setup.action_size)  # SAC, appendix D
         self.optimizers = {
-            "actor": networks.adam(self.network.learnt(), options.actor_lr),
-            "critics": networks.adam(self.critics.parameters(), options.critic_lr),
-            "temperature": networks.adam([self.log_alpha], options.temperature_lr),
+            "actor": Adam(self.network.learnt(), options.actor_lr),
+            "critics": Adam(self.critics.parameters(), options.critic_lr),
+            "temperature": Adam([self.log_alpha], options.temperature_lr),
         }
 
+    @torch.no_grad()
     def explore(self, observation_BD: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        loc_BA, log_std_BA = self._gaussian(self.network.act(observation_BD))
+        loc_BA, log_std_BA = self.network.act(observation_BD).chunk(2, dim=1)
         noise_BA = networks.gaussian_like(loc_BA, generator)
-        return torch.addcmul(loc_BA, log_std_BA.exp(), noise_BA).tanh()
+        return torch.addcmul(loc_BA, bounded(log_std_BA).exp(), noise_BA).tanh()
 
+    @torch.no_grad()
     def sample(self, observation_BD: torch.Tensor, generator: torch.Generator) -> Sample:
-        """Draw an action for each observation, differentiable in the actor (reparameterised)."""
-        loc_BA, log_std_BA = self._gaussian(self.network(observation_BD))
-        return squash(loc_BA, log_std_BA, networks.gaussian_like(loc_BA, generator))
-
-    def _gaussian(self, heads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        loc_BA, log_std_BA = heads.chunk(2, dim=1)
-        return loc_BA, log_std_BA.clamp(LOG_STD_MIN, LOG_STD_MAX)
+        """Draw an action for each observation."""
+        loc_BA, log_std_BA = self.network(observation_BD).chunk(2, dim=1)
+        return squash(loc_BA, bounded(log_std_BA), networks.gaussian_like(loc_BA, generator))
 
     def update(
         self, batch: Batch, generator: torch.Generator, *, hold_actor: bool = False
@@ -97,31 +102,41 @@ class SACLearner(Learner):
     @torch.no_grad()
     def bellman_target(self, batch: Batch, alpha: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Soft Bellman target (B,): SAC eq. 3, with the lower one of two critics."""
-        action, log_prob = self.sample(batch.next_observation, generator)
+        action, log_prob, _ = self.sample(batch.next_observation, generator)
         value = self.targets(batch.next_observation, action).amin(dim=0) - alpha * log_prob
         target: torch.Tensor = batch.reward + self.options.gamma * batch.not_terminated * value
         return target
 
     def _update_critics(self, batch: Batch, alpha: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """SAC eq. 5."""
         target_B = self.bellman_target(batch, alpha, generator)
-        values_NB = self.critics(batch.observation, batch.action)
-        loss: torch.Tensor = 0.5 * (values_NB - target_B).square().mean(dim=1).sum()  # SAC eq. 5
-        networks.descend(loss, self.optimizers["critics"])
-        return loss.detach()
+        return self.critics.regress(batch.observation, batch.action, target_B, self.optimizers["critics"])
 
+    @torch.no_grad()
     def _update_actor(
         self, observation_BD: torch.Tensor, alpha: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        action, log_prob = self.sample(observation_BD, generator)
-        value_B = self.critics.frozen(observation_BD, action).amin(dim=0)
-        loss: torch.Tensor = (alpha * log_prob - value_B).mean()  # SAC eq. 9
-        networks.descend(loss, self.optimizers["actor"])
-        return loss.detach(), log_prob.detach()
+        """One step down the mean of alpha log_prob - value, SAC eq. 9; its gradient is eq. 10."""
+        loc_BA, log_std_BA = self.network.learn(observation_BD).chunk(2, dim=1)
+        noise_BA = networks.gaussian_like(loc_BA, generator)
+        action, log_prob, moved = squash(loc_BA, bounded(log_std_BA), noise_BA)
+        value_B, slope_BA = self.critics.slope(observation_BD, action)
+        # Before tanh: the log-density changes by 2 tanh(u), the action by 1 - tanh²(u).
+        of_u_BA = 2 * alpha * action - slope_BA * (1 - action.square())
+        # log_std moves u, and lowers the log-density by itself.
+        within = bounded(log_std_BA) == log_std_BA
+        of_log_std_BA = (of_u_BA * moved - alpha) * within
+        gradient = torch.cat([of_u_BA, of_log_std_BA], dim=1) / len(value_B)
+        self.network.descend(gradient, self.optimizers["actor"])
+        return (alpha * log_prob - value_B).mean(), log_prob
 
+    @torch.no_grad()
     def _update_temperature(self, log_prob_B: torch.Tensor) -> None:
-        # SAC eq. 18; on log(alpha), which keeps alpha positive, as the authors' code does.
-        loss = -self.log_alpha * (log_prob_B.mean() + self.target_entropy)
-        networks.descend(loss, self.optimizers["temperature"])
+        """One step down -log_alpha (log_prob + target entropy): SAC eq. 18.
+
+        On log(alpha), which keeps alpha positive, as the authors' code does.
+        """
+        self.optimizers["temperature"].descend([-(log_prob_B.mean() + self.target_entropy)])
 
 
 @dataclass(frozen=True)

@@ -42,3 +42,16 @@ def snapshot():
         return lambda: not all(torch.equal(a, b) for a, b in zip(module.parameters(), before, strict=True))
 
     return take
+
+
+@pytest.fixture
+def gradient_taken_by(monkeypatch):
+    """gradient_taken_by(learner, update): what its actor's optimiser is given, (P,)."""
+
+    def take(learner, update):
+        taken = []
+        monkeypatch.setattr(learner.optimizers["actor"], "descend", taken.extend)
+        update()
+        return taken[0]
+
+    return take

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 from compressrl_algorithms import networks
 from compressrl_algorithms.ddpg import DDPG
@@ -28,7 +29,7 @@ def test_the_critic_descends_on_the_bellman_error_and_nothing_else_moves(learner
     others_changed = [snapshot(learner.actor), snapshot(learner.target_critics)]
     error = learner.critics(batch.observation, batch.action) - learner.bellman_target(batch, generator())
     losses = [learner.update_critics(batch, generator()).item() for _ in range(200)]
-    assert losses[0] == pytest.approx(error.square().mean().item())
+    assert losses[0] == pytest.approx(0.5 * error.square().mean().item())
     assert losses[-1] < 0.1 * losses[0]
     assert not any(changed() for changed in others_changed)
 
@@ -39,6 +40,18 @@ def test_the_actor_climbs_the_critic_and_leaves_it_alone(learner_of, batch_of, s
     losses = [learner.update_actor(observation).item() for _ in range(100)]
     assert losses[-1] < losses[0] - 0.05
     assert not critics_changed()
+
+
+def test_the_actors_gradient_is_that_of_the_mean_value(learner_of, batch_of, gradient_taken_by):
+    learner, observation = learner_of(DDPG, bfloat16=False), batch_of().observation
+    found = gradient_taken_by(learner, lambda: learner.update_actor(observation))
+    by_modules = nn.Sequential(learner.actor)
+    action = by_modules(observation).tanh()
+    x = torch.cat([observation, action], dim=1)
+    for index, (weight, bias) in enumerate(learner.critics.stack.layers()):
+        x = (x if index == 0 else x.relu()) @ weight[0].T + bias[0]
+    expected = torch.autograd.grad(-x.mean(), list(by_modules.parameters()))
+    torch.testing.assert_close(found, torch.cat([part.flatten() for part in expected]))
 
 
 def test_both_targets_follow_slowly(learner_of, batch_of):

@@ -8,6 +8,7 @@ from compressrl.errors import OptionError, PipelineError
 from compressrl.networks.modules import Clip, Rescale
 from compressrl.policy import Policy
 from compressrl_algorithms import networks
+from compressrl_algorithms.adam import Adam
 
 
 def generator(seed=0):
@@ -62,8 +63,33 @@ def test_critics_differ_and_the_first_can_be_asked_alone(critics):
     values = critics(*inputs())
     assert values.shape == (2, 6)
     assert not torch.allclose(values[0], values[1])
-    torch.testing.assert_close(critics.frozen(*inputs(), count=1), values[:1])
-    torch.testing.assert_close(critics.frozen(*inputs()), values)
+    torch.testing.assert_close(critics.slope(*inputs(), count=1).value, values[0])
+    torch.testing.assert_close(critics.slope(*inputs()).value, values.amin(dim=0))
+
+
+def test_the_slope_is_that_of_the_lower_critic(critics):
+    critics.double()
+    observation, action = (x.double() for x in inputs())
+    # On one level, so that each of them is the lower one somewhere.
+    values = critics(observation, action)
+    critics.stack.layers()[-1].bias.data[0] += (values[1] - values[0]).mean()
+    lowest = critics(observation, action).argmin(dim=0)
+    assert 0 < lowest.sum() < len(lowest)
+    small, slope = 1e-7, critics.slope(observation, action).gradient
+    for column in range(2):
+        step = small * torch.eye(2).double()[column]
+        change = critics(observation, action + step) - critics(observation, action - step)
+        expected = change.gather(0, lowest[None])[0] / (2 * small)
+        torch.testing.assert_close(slope[:, column], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_regression_is_a_descent_on_half_the_squared_errors(critics):
+    (observation, action), target = inputs(), torch.linspace(-1, 1, 6)
+    optimizer = Adam(critics.parameters(), 1e-2)
+    half = 0.5 * (critics(observation, action) - target).square().mean(dim=1).sum()
+    losses = [critics.regress(observation, action, target, optimizer) for _ in range(300)]
+    torch.testing.assert_close(losses[0], half)
+    assert losses[-1] < 0.05 * losses[0]
 
 
 def actor(*, bfloat16=False, device="cpu", heads=1):
@@ -76,9 +102,9 @@ def test_an_actors_modules_learn_with_its_stack():
     one, observation = actor(heads=2), inputs()[0]
     assert one.stack is not None
     torch.testing.assert_close(one(observation), one.plain(observation))
-    optimizer = networks.adam(one.learnt(), 1e-3)
+    optimizer = Adam(one.learnt(), 1e-3)
     for _ in range(5):
-        networks.descend(one(observation).square().mean(), optimizer)
+        one.descend(2 * one.learn(observation), optimizer)
     torch.testing.assert_close(one(observation), one.plain(observation))
     torch.testing.assert_close(one.act(observation), one.plain(observation))
     assert one.plain(observation).square().mean() < actor(heads=2).plain(observation).square().mean()
@@ -90,6 +116,11 @@ def test_an_actor_of_other_modules_is_executed_as_it_is():
     assert one.stack is None
     assert len(one.learnt()) == 4
     torch.testing.assert_close(one.act(inputs()[0]), one(inputs()[0]))
+    before = one(inputs()[0]).square().sum()
+    optimizer = Adam(one.learnt(), 1e-2)
+    for _ in range(5):
+        one.descend(2 * one.learn(inputs()[0]), optimizer)
+    assert one(inputs()[0]).square().sum() < 0.95 * before
     assert actor(device="cuda").stack is None, "what moves to a GPU would leave the stack behind"
 
 
@@ -118,14 +149,6 @@ def test_a_target_is_no_alias_and_takes_no_gradient():
     target = networks.frozen_copy(source)
     assert not any(p.requires_grad for p in target.parameters())
     assert target[0].weight.data_ptr() != source[0].weight.data_ptr()
-
-
-def test_a_descent_changes_the_optimizers_own_parameters_only():
-    mine, others = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
-    networks.descend((mine * others).sum(), networks.adam([mine], 0.1))
-    torch.testing.assert_close(mine.detach(), torch.full((2,), 0.9))
-    assert others.grad is None
-    assert torch.equal(others, torch.ones(2))
 
 
 def test_rescale_maps_the_unit_range_to_the_action_space():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
-from compressrl_algorithms.sac import LOG_STD_MAX, SAC, squash
+from compressrl_algorithms.sac import LOG_STD_MAX, LOG_STD_MIN, SAC, squash
 
 ZERO = torch.tensor(0.0)
 
@@ -27,13 +27,36 @@ def test_log_probability_is_that_of_torchs_squashed_normal():
     torch.testing.assert_close(ours.log_prob, reference.log_prob(action).sum(1).float(), rtol=1e-4, atol=1e-4)
 
 
-def test_log_probability_and_its_gradient_stay_finite_where_tanh_rounds_to_one():
-    loc = torch.tensor([[60.0, -60.0]], requires_grad=True)
+def test_log_probability_stays_finite_where_tanh_rounds_to_one():
+    loc = torch.tensor([[60.0, -60.0]])
     sample = squash(loc, torch.full((1, 2), LOG_STD_MAX), torch.zeros(1, 2))
-    (gradient,) = torch.autograd.grad(sample.log_prob.sum(), loc)
     assert sample.action.tolist() == [[1.0, -1.0]]
     assert math.isfinite(sample.log_prob.item())
-    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("log_std", [-1.0, 3.0])
+def test_the_actors_gradient_is_that_of_its_loss(learner_of, batch_of, gradient_taken_by, log_std):
+    """SAC eq. 9 by autograd: log_std within its bounds, or beyond for some states."""
+    learner, observation = learner_of(SAC, bfloat16=False), batch_of().observation
+    with torch.no_grad():
+        learner.log_std.bias.fill_(log_std)
+        learner.log_std.weight.mul_(10)
+    alpha, noise = torch.tensor(0.3), torch.randn(32, 2, generator=generator())
+    found = gradient_taken_by(learner, lambda: learner._update_actor(observation, alpha, generator()))
+
+    features = learner.actor[:-1](observation)
+    loc, raw = learner.actor[-1](features), learner.log_std(features)
+    assert ((raw > LOG_STD_MAX).any(), (raw < LOG_STD_MAX).any()) == (log_std > 2, True)
+    action, log_prob, _ = squash(loc, raw.clamp(LOG_STD_MIN, LOG_STD_MAX), noise)
+    x = torch.cat([observation, action], dim=1).expand(2, -1, -1)
+    for index, (weight, bias) in enumerate(learner.critics.stack.layers()):
+        x = torch.baddbmm(bias, x if index == 0 else x.relu(), weight.mT)
+    loss = (alpha * log_prob - x.squeeze(2).amin(dim=0)).mean()
+    hidden = torch.autograd.grad(loss, list(learner.actor[:-1].parameters()), retain_graph=True)
+    last = [*learner.actor[-1].parameters(), *learner.log_std.parameters()]
+    a, b, c, d = torch.autograd.grad(loss, last)
+    expected = [*hidden, torch.cat([a, c]), torch.cat([b, d])]
+    torch.testing.assert_close(found, torch.cat([part.flatten() for part in expected]), rtol=1e-4, atol=1e-6)
 
 
 def test_entropy_of_samples_agrees_with_their_spread(learner_of):
@@ -56,7 +79,7 @@ def test_target_is_the_soft_bellman_equation_with_the_lower_critic(learner_of, b
         learner.critics.stack.vector.zero_()  # apart from their targets, which the equation uses
     target = learner.bellman_target(batch, torch.tensor(0.3), generator())
     with torch.no_grad():
-        action, log_prob = learner.sample(batch.next_observation, generator())
+        action, log_prob, _ = learner.sample(batch.next_observation, generator())
         first, second = learner.targets(batch.next_observation, action)
     expected = batch.reward + 0.99 * (torch.minimum(first, second) - 0.3 * log_prob)
     torch.testing.assert_close(target, expected)

@@ -1,0 +1,139 @@
+"""The stack by its kernel against the stack in plain torch."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from compressrl_algorithms import kernel_stack
+from compressrl_algorithms.kernel import kernel
+from compressrl_algorithms.kernel_stack import KernelStack
+from compressrl_algorithms.mlp_stack import MLPStack
+
+needs_kernel = pytest.mark.skipif(kernel() is None, reason="no C compiler, or a CPU without AVX512-BF16")
+SHAPES = [
+    ((23, 256, 256, 1), 2),
+    ((17, 64, 64, 12), 1),
+    ((365, 40, 33), 1),
+    ((9, 100, 70, 5), 3),
+    ((3, 8, 1), 2),
+    ((5, 40, 3), 1),
+]
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def both(sizes, count):
+    plain, fast = MLPStack(sizes, count), KernelStack(sizes, count)
+    plain.initialise(generator())
+    fast.load_state_dict(plain.state_dict())
+    return plain, fast
+
+
+def inputs(sizes, rows=64):
+    x = torch.randn(rows, sizes[0], generator=generator(1))
+    return x[:, :-2], x[:, -2:]
+
+
+def relative(found, expected):
+    return ((found - expected).norm() / expected.norm()).item()
+
+
+@needs_kernel
+@pytest.mark.parametrize(("sizes", "count"), SHAPES)
+@pytest.mark.parametrize("rows", [2, 8, 64])
+def test_the_kernel_agrees_with_torch(sizes, count, rows):
+    results = []
+    for one in both(sizes, count):
+        outputs = one.learn(*inputs(sizes, rows))
+        weights = torch.rand(outputs.shape, generator=generator(2))
+        learnt = outputs, one(*inputs(sizes, rows)), one.gradient(weights).clone()
+        results.append((*learnt, one.probe(*inputs(sizes, rows)), one.gradient(weights)))
+    for index, (expected, found) in enumerate(zip(*results, strict=True)):
+        # bfloat16 has 8 bits; a unit that rounding moves over zero also takes its share of the gradient.
+        assert found.dtype is torch.float32
+        assert relative(found, expected) < (0.02, 0.02, 0.1, 0.02, 0.25)[index]
+    assert not torch.equal(results[0][0], results[1][0])
+
+
+def whole(shape, seed, low=-2, high=3):
+    return torch.randint(low, high, shape, generator=generator(seed)).float()
+
+
+@needs_kernel
+@pytest.mark.parametrize("rows", [6, 14, 40])
+def test_the_kernels_gradient_is_exact_where_nothing_is_rounded(rows):
+    """Small whole numbers are exact in bfloat16, and so are their products and sums in float32."""
+    results = []
+    for one in both((7, 20, 12, 3), 2):
+        one.vector.data.copy_(whole(one.vector.shape, 0))
+        x, action, weights = whole((rows, 4), 1), whole((rows, 3), 2), whole((2, rows, 3), 3, -1, 2)
+        # Rows without any gradient are left out: none, some (an odd number of rows stays), all of a network.
+        weights[0, : rows // 2 + 1], weights[1, 1::2] = 0, 0
+        results.append([one.learn(x, action), one.gradient(weights).clone()])
+        for chosen in (weights, weights[:1], weights * 0):
+            results[-1] += [one.probe(x, action, count=len(chosen)), one.gradient(chosen)]
+    for expected, found in zip(*results, strict=True):
+        assert torch.equal(expected, found)
+
+
+@needs_kernel
+def test_inputs_may_be_columns_of_a_table_or_lie_across_it():
+    _, one = both((5, 8, 1), 1)
+    table = torch.randn(6, 9, generator=generator())
+    expected = one(table[:, 2:5].contiguous(), table[:, 6:8].contiguous())
+    assert torch.equal(one(table[:, 2:5], table[:, 6:8]), expected)
+    assert torch.equal(one(table[:, 2:5].T.contiguous().T, table[:, 6:8]), expected)
+    assert torch.equal(one(torch.cat([table[:, 2:5], table[:, 6:8]], dim=1)), expected)
+
+
+@needs_kernel
+def test_an_odd_batch_goes_the_plain_way():
+    plain, one = both((5, 8, 1), 1)
+    x = torch.randn(7, 5, generator=generator())
+    torch.testing.assert_close(one(x), plain(x))
+    torch.testing.assert_close(one.learn(x), plain.learn(x))
+    torch.testing.assert_close(one.gradient(torch.ones(1, 7, 1)), plain.gradient(torch.ones(1, 7, 1)))
+    torch.testing.assert_close(one.probe(x), plain.probe(x))
+    torch.testing.assert_close(one.gradient(torch.ones(1, 7, 1)), plain.gradient(torch.ones(1, 7, 1)))
+
+
+@needs_kernel
+def test_a_pass_of_another_stack_leaves_what_is_kept_for_the_gradient():
+    (_, one), (_, other) = both((5, 32, 32, 1), 2), both((60, 40, 40, 7), 3)
+    x, ones = torch.randn(8, 5, generator=generator()), torch.ones(2, 8, 1)
+    one.learn(x)
+    expected = one.gradient(ones).clone()
+    one.learn(x)
+    other.learn(torch.randn(30, 60))
+    other.gradient(torch.ones(3, 30, 7))
+    assert torch.equal(one.gradient(ones), expected)
+
+
+@needs_kernel
+def test_a_copy_is_its_own():
+    _, one = both((5, 8, 1), 2)
+    x = torch.randn(4, 5, generator=generator())
+    before = one.learn(x)
+    gradient = one.gradient(torch.ones(2, 4, 1))
+    other = copy.deepcopy(one)
+    with torch.no_grad():
+        other.vector.zero_()
+    assert torch.equal(other.learn(x), torch.zeros(2, 4, 1))
+    assert other.gradient(torch.ones(2, 4, 1)).data_ptr() != gradient.data_ptr()
+    assert torch.equal(one(x), before)
+
+
+def test_without_a_compiler_it_is_plain_torch(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    kernel.cache_clear()
+    try:
+        assert type(kernel_stack.make((5, 8, 1), 1, bfloat16=True)) is MLPStack
+    finally:
+        kernel.cache_clear()
+    assert type(kernel_stack.make((5, 8, 1), 1, bfloat16=False)) is MLPStack
