@@ -41,8 +41,9 @@ class EpisodeRecords:
 
     @property
     def std_return(self) -> float:
-        """Population standard deviation over episodes."""
-        return pstdev(self.returns)
+        """Population standard deviation over episodes; NaN where a return is not a finite number."""
+        # pstdev itself raises AttributeError there (seen with Python 3.11).
+        return pstdev(self.returns) if all(map(math.isfinite, self.returns)) else math.nan
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,149 @@
+"""The tables of published results, made again from our cells, theirs beside ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from compressrl.study.grid import Subject
+from compressrl.study.report import tables
+from compressrl.study.report.groups import Group, algorithm_name
+from compressrl.study.report.methods import Method
+from compressrl.study.report.pooled import Pooled
+from compressrl.study.report.reference import Reference, ReferenceTable
+from compressrl.study.report.tables import Cell, Table
+from compressrl.study.report.verdicts import best, survives
+
+NOT_MEASURED = Cell("not measured", value=None, data={"": None}, tone="muted")
+
+
+def returns(pooled: Pooled, reference: Reference) -> Table:
+    """Average return of the baseline and of every method without a level."""
+    published = reference.table("returns", "Average return")
+    chosen = [method for method in pooled.compressors if method.level is None]
+    rows = [_returns_row(pooled, published, subject, chosen, reference.name) for subject in pooled.subjects]
+    return Table(
+        "returns",
+        published.title,
+        ("algorithm", "environment", "baseline", *(method.label for method in chosen)),
+        tuple(rows),
+        _returns_text(pooled, reference, published, chosen),
+    )
+
+
+def _returns_row(
+    pooled: Pooled, published: ReferenceTable, subject: Subject, chosen: Sequence[Method], source: str
+) -> tuple[Cell, ...]:
+    theirs = published.at(subject.algorithm, subject.env_id)
+    group = pooled.baseline(subject)
+    baseline = _return_cell(group, "baseline", theirs.get("baseline"), source)
+    cells = [
+        _return_cell(pooled.groups.get((subject, m)), "compressed", theirs.get(m.name), source)
+        for m in chosen
+    ]
+    return *_names(subject), baseline, *cells
+
+
+def _names(subject: Subject) -> tuple[Cell, Cell]:
+    return tables.word(algorithm_name(subject)), tables.word(subject.env_id)
+
+
+def _return_cell(group: Group | None, side: str, published: float | None, source: str) -> Cell:
+    """Mean return with its interval, the retention of the compressed, and the published return."""
+    theirs = () if published is None else (f"paper {published:,.0f}",)
+    extra: Mapping[str, float | None] = {} if published is None else {"published": published}
+    if group is None:
+        return Cell("not measured", theirs, None, {"": None, **extra}, "muted")
+    kept = group.kept.value if side == "compressed" else None
+    lines = (*(() if kept is None else (f"keeps {kept:.1%}",)), *theirs)
+    cell = tables.estimate(group.mean_return(side), ",.0f", *lines)
+    data = {**cell.data, **({} if kept is None else {"retention": kept}), **extra}
+    return Cell(cell.text, cell.notes, cell.value, data, cell.tone)
+
+
+def _returns_text(
+    pooled: Pooled, reference: Reference, published: ReferenceTable, chosen: Sequence[Method]
+) -> str:
+    groups = [group for method in chosen for group in pooled.of(method)]
+    kept = sum(survives(group, reference.kept_share) for group in groups)
+    found = (
+        f"{kept} of our {len(groups)} compressed policies keep at least {reference.kept_share:.0%} of the "
+        "return."
+        if groups
+        else "None of these cells is finished."
+    )
+    return (
+        f"{found} Below a mean: its 95 % interval, the retention, and the published return. {published.note}"
+    )
+
+
+def levels(pooled: Pooled, reference: Reference) -> Table | None:
+    """The highest level of each sweep that keeps enough of the return; None where nothing was swept."""
+    families = list(dict.fromkeys(m.family for m in pooled.compressors if m.level is not None))
+    if not families:
+        return None
+    published = reference.table(
+        "levels", f"The highest level that keeps {reference.kept_share:.0%} of the return"
+    )
+    rows = []
+    for subject in pooled.subjects:
+        theirs, group = published.at(subject.algorithm, subject.env_id), pooled.baseline(subject)
+        chosen = [_level_cell(_sweep(pooled, subject, f), theirs, reference) for f in families]
+        baseline = _return_cell(group, "baseline", theirs.get("baseline"), reference.name)
+        rows.append((*_names(subject), baseline, *chosen))
+    text = (
+        "Below a level: what it keeps, the levels that were measured, and the published one. A level counts "
+        f"when the mean return over all episodes is at least {reference.kept_share:.0%} of the baseline's. "
+    )
+    columns = ("algorithm", "environment", "baseline", *families)
+    return Table("levels", published.title, columns, tuple(rows), text + published.note)
+
+
+def _sweep(pooled: Pooled, subject: Subject, family: str) -> list[Group]:
+    """The finished levels of one sweep on one policy, lowest first."""
+    found = [g for g in pooled.compressed if g.subject == subject and g.method.family == family]
+    return sorted((g for g in found if g.method.level is not None), key=lambda g: g.method.level or 0.0)
+
+
+def _level_cell(sweep: Sequence[Group], theirs: Mapping[str, Any], reference: Reference) -> Cell:
+    name = sweep[0].method.name if sweep else ""
+    published = theirs.get(name)
+    notes = () if published is None else (f"paper {published:.2f}",)
+    extra = {} if published is None else {"published": published}
+    if not sweep:
+        return Cell("not measured", notes, None, {"": None, **extra}, "muted")
+    measured = f"of {len(sweep)} from {sweep[0].method.level:g} to {sweep[-1].method.level:g}"
+    winner = best(sweep, "level", reference.kept_share)
+    if winner is None or winner.method.level is None:
+        return Cell("none", (measured, *notes), 0.0, {"": 0.0, **extra}, "bad")
+    level, kept = winner.method.level, winner.kept.value
+    lines = (f"keeps {kept:.1%}", measured, *notes)
+    return Cell(f"{level:.2f}", lines, level, {"": level, "retention": kept, **extra})
+
+
+def best_levels(pooled: Pooled, reference: Reference) -> Table | None:
+    """The best method of all sweeps for each policy; None where nothing was swept."""
+    if all(method.level is None for method in pooled.compressors):
+        return None
+    published = reference.table("best", "The best of the swept methods")
+    rows = []
+    for subject in pooled.subjects:
+        swept = [g for g in pooled.compressed if g.subject == subject and g.method.level is not None]
+        winner = best(swept, "level", reference.kept_share)
+        theirs = published.at(subject.algorithm, subject.env_id) or ""
+        rows.append(
+            (
+                *_names(subject),
+                NOT_MEASURED if not swept else _winner_cell(winner),
+                tables.word(theirs.replace(":", " ") if theirs else "n/a", "" if theirs else "muted"),
+            )
+        )
+    columns = ("algorithm", "environment", "ours", reference.name or "published")
+    return Table("best_levels", published.title, columns, tuple(rows), published.note)
+
+
+def _winner_cell(winner: Group | None) -> Cell:
+    if winner is None:
+        return Cell("none keeps enough", (), "", {"": None}, "bad")
+    kept, label = winner.kept.value, winner.method.label
+    return Cell(label, (f"keeps {kept:.1%}",), label, {"": label, "retention": kept})
