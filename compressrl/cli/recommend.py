@@ -23,13 +23,15 @@ def recommend(
         str, typer.Option(help=f"Gymnasium id; default: {defaults.ENVIRONMENT}, or the policy's own.")
     ] = "",
     policy: Annotated[Path | None, typer.Option(help="Policy file; default: the zoo's.")] = None,
-    min_retention: Annotated[float, typer.Option(help="Share of the return that must be kept.")] = 0.97,
+    min_retention: Annotated[
+        float, typer.Option(help="Share of the return that must be kept.")
+    ] = defaults.MIN_RETENTION,
     objective: Annotated[
         str, typer.Option(help="What decides among those that keep it: latency, size, energy, memory.")
     ] = "latency",
     episodes: Annotated[
         int, typer.Option(min=2, help="Episodes of a candidate, at most; as many fresh ones confirm.")
-    ] = 4 * defaults.EPISODES,
+    ] = defaults.SEARCH_EPISODES,
     candidates: Annotated[
         list[str] | None, typer.Option(help="Pipeline to try; default: all declared. Repeatable.")
     ] = None,

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from compressrl.cli import terminal, units
 from compressrl.recommending.candidates import ORIGINAL, Trial
-from compressrl.recommending.choice import METERED, Variant
+from compressrl.recommending.choice import METERED, Objective, Variant
 from compressrl.recommending.report import Recommendation
 from compressrl.records import Retention
 
@@ -48,21 +48,32 @@ def verdict(report: Recommendation) -> str:
     chosen, minimum = report.chosen, f"{report.request.min_retention:.1%}"
     if chosen is None:
         return _nothing(report, minimum)
+    article = "" if chosen.trial.candidate.stages else "the "
+    parts = [f"Verdict: ship {article}{chosen.trial.label}, in {chosen.runtime}."]
+    if chosen.trial.candidate.stages:
+        kept = _kept(report.kept(chosen.trial))
+        parts.append(f"It keeps {kept} of the return on episodes that the search has not seen.")
+    else:
+        by = f"better by {report.request.objective}"
+        parts.append(f"Compression gains nothing: no version that keeps {minimum} is {by}.")
+    if gains := _gains(report, chosen):
+        parts.append(f"It is {' and '.join(gains)} than the original in {report.variants[0].runtime}.")
+    return " ".join(parts)
+
+
+def _gains(report: Recommendation, chosen: Variant) -> list[str]:
+    """By size, time and the objective, beside the original in its first runtime."""
+    unit = _energy_unit(report)[0]
+    words: dict[Objective, tuple[str, str]] = {
+        "size": ("smaller", "larger"),
+        "latency": ("faster", "slower"),
+        "energy": (f"lower in {unit}", f"higher in {unit}"),
+        "memory": ("lighter in memory", "heavier in memory"),
+    }
+    axes: list[Objective] = ["size", "latency", report.request.objective]
     original = report.variants[0]
-    if not chosen.trial.candidate.stages:
-        return (
-            f"Verdict: ship the original, in {chosen.runtime}. There is nothing to gain: no compressed one "
-            f"that keeps {minimum} is better by {report.request.objective}."
-        )
-    gains = [_times(original.trial.model.size_bytes, chosen.trial.model.size_bytes, "smaller", "larger")]
-    if original.latency.p50_us and chosen.latency.p50_us:
-        faster = _times(original.latency.p50_us, chosen.latency.p50_us, "faster", "slower")
-        gains.append(f"{faster} than the original in {original.runtime}")
-    kept = _kept(report.kept(chosen.trial))
-    return (
-        f"Verdict: ship {chosen.trial.label}, in {chosen.runtime}. It keeps {kept} of the return on episodes "
-        f"that the search has not seen, and is {' and '.join(gains)}."
-    )
+    costs = [(axis, original.cost(axis), chosen.cost(axis)) for axis in dict.fromkeys(axes)]
+    return [units.times(was, now, *words[axis]) for axis, was, now in costs if was and now and was != now]
 
 
 def _nothing(report: Recommendation, minimum: str) -> str:
@@ -79,10 +90,11 @@ def _nothing(report: Recommendation, minimum: str) -> str:
 
 def _front(report: Recommendation) -> Table:
     """The front, below the original as it would run without any of this."""
-    columns = ("pipeline", "runtime", "retention %", "size", "p50 µs", "return")
-    table = Table(*columns, box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0))
+    heads = {"energy": [_energy_unit(report)[1]], "memory": ["memory"]}.get(report.request.objective, [])
+    columns = ("pipeline", "runtime", "retention %", "size", "p50 µs", *heads, "return")
+    table = Table(*columns, box=box.SIMPLE_HEAD, header_style="bold", padding=0)
     table.columns[0].overflow = "fold"
-    for column in table.columns[2:5]:
+    for column in table.columns[2:-1]:
         column.justify, column.no_wrap = "right", True
     original = report.variants[0]
     for variant in (*(() if original in report.front else (original,)), *report.front):
@@ -93,10 +105,21 @@ def _front(report: Recommendation) -> Table:
             "n/a" if kept is None else _interval(kept),
             units.size(variant.trial.model.size_bytes),
             units.number(variant.latency.p50_us),
+            *_objective_cell(report, variant),
             _standing(report, variant),
             style="bold green" if variant is report.chosen else None,
         )
     return table
+
+
+def _objective_cell(report: Recommendation, variant: Variant) -> list[str]:
+    cost = variant.cost(report.request.objective)
+    match report.request.objective:
+        case "energy":
+            return [units.number(None if cost is None else cost * 1e6)]
+        case "memory":
+            return [units.size(None if cost is None else int(cost))]
+    return []
 
 
 def _standing(report: Recommendation, variant: Variant) -> str:
@@ -130,11 +153,16 @@ def _story(report: Recommendation, trial: Trial) -> str:
 
 def _objective(report: Recommendation) -> str:
     """The objective and, for energy, what its figures are."""
-    kinds = {variant.energy.kind for variant in report.variants if variant.energy is not None}
     if report.request.objective != "energy":
         return report.request.objective
-    basis = "joules" if kinds <= set(METERED) else "CPU seconds a decision, there is no meter"
-    return f"energy: {basis}, {', '.join(sorted(kinds))}"
+    kinds = {variant.energy.kind for variant in report.variants if variant.energy is not None}
+    return f"energy, {', '.join(sorted(kinds))}: {_energy_unit(report)[0]} a decision"
+
+
+def _energy_unit(report: Recommendation) -> tuple[str, str]:
+    """What stands for energy, and its column: an estimate ranks by the CPU time that it is made of."""
+    kinds = {variant.energy.kind for variant in report.variants if variant.energy is not None}
+    return ("energy", "µJ") if kinds <= set(METERED) else ("CPU time", "CPU µs")
 
 
 def _kept(kept: Retention) -> str:
@@ -147,8 +175,4 @@ def _interval(kept: Retention) -> str:
     """As `_kept`, for a narrow column."""
     if kept.value is None or kept.ci95 is None:
         return "n/a"
-    return f"{100 * kept.value:.1f} ({100 * kept.ci95[0]:.1f} … {100 * kept.ci95[1]:.1f})"
-
-
-def _times(before: float, after: float, gain: str, loss: str) -> str:
-    return f"{before / after:.1f}x {gain}" if before >= after else f"{after / before:.1f}x {loss}"
+    return f"{100 * kept.value:.1f} ({100 * kept.ci95[0]:.1f}…{100 * kept.ci95[1]:.1f})"

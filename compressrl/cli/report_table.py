@@ -51,14 +51,10 @@ def verdict(report: EvaluationReport) -> str:
 
 def _gains(report: EvaluationReport) -> str:
     base, comp = report.baseline, report.compressed
-    parts = [_times(base.model.size_bytes, comp.model.size_bytes, "smaller", "larger")]
+    parts = [units.times(base.model.size_bytes, comp.model.size_bytes, "smaller", "larger")]
     if base.latency.p50_us and comp.latency.p50_us:
-        parts.append(_times(base.latency.p50_us, comp.latency.p50_us, "faster", "slower"))
+        parts.append(units.times(base.latency.p50_us, comp.latency.p50_us, "faster", "slower"))
     return f"It is {' and '.join(parts)} in the runtime {comp.runtime}."
-
-
-def _times(before: float, after: float, gain: str, loss: str) -> str:
-    return f"{before / after:.1f}x {gain}" if before >= after else f"{after / before:.1f}x {loss}"
 
 
 def retention_line(report: EvaluationReport) -> str:

@@ -52,3 +52,8 @@ def duration(seconds: float) -> str:
     if hours < 48:
         return f"{minutes // 60} h {minutes % 60} min"
     return f"{hours // 24} d {hours % 24} h"
+
+
+def times(before: float, after: float, gain: str, loss: str) -> str:
+    """What has become smaller, or larger, in words: 3.8x smaller, 1.4x slower."""
+    return f"{before / after:.1f}x {gain}" if before >= after else f"{after / before:.1f}x {loss}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,8 +45,9 @@ class Archive:
         return Saved(policy, record["seconds"], record["environment_steps"], tuple(record["returns"]))
 
     def save(self, trial: Trial) -> None:
+        """Keep this trial; not the returns of one that breaks down: JSON has no NaN."""
         path = self._path(trial.candidate)
-        if path is None:
+        if path is None or not all(map(math.isfinite, trial.returns)):
             return
         if not path.exists():
             trial.policy.save(path.with_suffix(".policy"))

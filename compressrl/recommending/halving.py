@@ -121,6 +121,8 @@ def _why_not(
         return ""
     assert trial.retention is not None
     seen, high = f"after {trial.retention.pairs} episodes", trial.interval[1]
+    if trial.retention.value is None:
+        return f"{seen} a return is not a number"
     if high < min_retention:
         return f"{seen} it keeps at most {high:.1%} of the return"
     if better := next((other for other in trials if _beats(other, trial, microseconds)), None):

@@ -22,8 +22,6 @@ from compressrl.recommending.halving import Judge
 from compressrl.recommending.report import Recommendation, RecommendationRequest
 from compressrl.records import EvaluationRequest, Retention
 
-EPISODES = 4 * defaults.EPISODES
-MIN_RETENTION = 0.97
 TRIALS = "candidates"  # folder of the archive
 
 
@@ -32,9 +30,9 @@ def recommend(
     env_id: str = "",
     *,
     policy: str | Path = "",
-    min_retention: float = MIN_RETENTION,
+    min_retention: float = defaults.MIN_RETENTION,
     objective: Objective = "latency",
-    episodes: int = EPISODES,
+    episodes: int = defaults.SEARCH_EPISODES,
     candidates: Sequence[str] = (),
     runtimes: Sequence[str] = (),
     seed: int = 0,

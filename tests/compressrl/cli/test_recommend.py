@@ -72,7 +72,7 @@ def test_nothing_to_ship_is_exit_code_1_and_says_what_it_would_take(path: Path) 
 def test_the_original_is_named_where_there_is_nothing_to_gain(path: Path) -> None:
     report = recommend(policy=path, candidates=["ptdq"], runtimes=["onnx"], episodes=10)
     assert recommend_table.verdict(report).startswith(
-        "Verdict: ship the original, in onnx. There is nothing to"
+        "Verdict: ship the original, in onnx. Compression gains nothing"
     )
 
 

@@ -108,6 +108,13 @@ def test_the_original_stays_even_where_a_compressed_one_beats_it(arena):
     assert done["better"].dropped == ""
 
 
+def test_what_breaks_down_is_dropped(arena):
+    SCRIPT["nan"] = lambda seed: float("nan") if seed % 2 else 1.0
+    done = halve(arena, enter(arena, "nan", "good"), nan=1.0)
+    assert done["nan"].dropped == "after 10 episodes a return is not a number"
+    assert done["good"].dropped == ""
+
+
 def test_returns_that_are_there_are_not_played_again_and_not_looked_at_too_early(arena):
     trials = enter(arena, "good", "bad")
     whole = [replace(t, returns=tuple(SCRIPT[t.label](s) for s in arena.seeds())) for t in trials]
