@@ -18,7 +18,7 @@ DECLARING = """
         return [PluginEntry(n, "", f"declaring:{n.title()}") for n in ("slow", "quick", "mute", "gone")]
 
     class Quick:
-        candidates: ClassVar[tuple[str, ...]] = ("quick", "quick+slow", "quick+absent")
+        candidates: ClassVar[tuple[str, ...]] = ("quick+slow", "quick", "quick+absent")
 
         def compress(self, policy, lab):
             return policy

@@ -44,6 +44,11 @@ def arena() -> Scripted:
     return arena
 
 
+def test_fresh_seeds_are_as_many_and_new(arena):
+    assert len(set(arena.fresh_seeds())) == 40
+    assert not set(arena.fresh_seeds()) & set(arena.seeds())
+
+
 def enter(arena, *labels: str, size: int = 100):
     original = arena.enter(Candidate(), silent)
     trials = [original]
