@@ -28,8 +28,10 @@ def test_a_single_ratio_is_no_sweep():
 
 
 def test_of_two_numbers_the_one_with_more_values_is_swept():
-    found = methods((text, "onnx") for text in ("l1:ratio=0.1,n=4", "l1:ratio=0.2,n=4", "l1:ratio=0.3,n=4"))
-    assert [method.level for method in found] == [0.1, 0.2, 0.3]
+    texts = ("l1:ratio=0.1,n=4", "l1:ratio=0.1,n=8", "l1:ratio=0.2,n=4", "l1:ratio=0.3,n=4")
+    found = methods((text, "onnx") for text in texts)
+    assert [method.level for method in found] == [0.1, 8, 0.2, 0.3]
+    assert len({method.family for method in found}) == 2
 
 
 def test_names_are_short_where_that_says_enough():

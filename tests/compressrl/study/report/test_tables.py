@@ -12,7 +12,9 @@ from compressrl.study.report import tables
 from compressrl.study.report.groups import Estimate
 from compressrl.study.report.tables import Cell, Table
 
-TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=30)
+TEXT = st.text(
+    st.sampled_from("ab|\\<>&,\"' é…") | st.characters(exclude_categories=["Cs", "Cc"]), max_size=30
+)
 ROWS = st.lists(st.tuples(TEXT, st.none() | st.floats(allow_nan=False)), max_size=5)
 
 
