@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compressrl import plugins
-from compressrl.errors import CompressrlError, one_line
+from compressrl.errors import CompressrlError, UsageError, one_line
 from compressrl.interfaces import DiagnosingProfiler, Finding, PreparingRuntime, Profiler, Runtime
 from compressrl.measuring import host
 
@@ -117,7 +117,10 @@ def _run_tiny_policy(name: str) -> Finding:
 
     runtime: Runtime = plugins.create("runtime", name)
     policy = tiny_policy()
-    act = runtime.load(runtime.prepare(policy) if isinstance(runtime, PreparingRuntime) else policy)
+    try:
+        act = runtime.load(runtime.prepare(policy) if isinstance(runtime, PreparingRuntime) else policy)
+    except UsageError as error:  # it says itself what it lacks
+        return Finding(name, False, str(error))
     action = act(states(1)[0])
     return Finding(name, True, f"loads, and acts on a tiny policy ({action.size} actions)")
 

@@ -21,4 +21,9 @@ def compressrl_runtimes() -> list[PluginEntry]:
             "The policy's own C99 file, compiled for this machine",
             "compressrl_runtimes.native_runtime:NativeRuntime",
         ),
+        PluginEntry(
+            "litert",
+            "LiteRT with XNNPACK: the policy as a TFLite flatbuffer (extra `litert`)",
+            "compressrl_runtimes.litert_runtime:LitertRuntime",
+        ),
     ]

@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from compressrl import plugins
+from compressrl.errors import UsageError
 from compressrl.measuring import host
 from compressrl.networks import layers
 from compressrl.networks.fake_quantization import fake_quantize, to_integer
@@ -116,7 +117,10 @@ def table(sizes: tuple[int, ...], blocks: int) -> list[str]:
         for registered in plugins.registry().entries("runtime"):
             name = registered.entry.name
             if name != "torch" or width == "fp32":
-                calls[f"{name} {width}"] = loaded(name, policy, observation)
+                try:
+                    calls[f"{name} {width}"] = loaded(name, policy, observation)
+                except UsageError as error:
+                    print(f"{name} {width} is not here: {error}\n")
     weight_bytes = sum(layer.w8.size for layer in policies["int8"].integer.layers)
     with tempfile.TemporaryDirectory() as folder:
         calls["empty call"], calls["reading int8 weights"] = limit(weight_bytes, Path(folder))

@@ -12,7 +12,7 @@ BUILT_IN = {
     ("compressor", name) for name in ("ptdq", "ptsq", "qat", "l1", "l2", "distill")
 } | {
     ("profiler", name) for name in ("energy", "memory", "latency")
-} | {("runtime", name) for name in ("torch", "onnx", "native")} | {("policies", "zoo")}  # fmt: skip
+} | {("runtime", name) for name in ("torch", "onnx", "native", "litert")} | {("policies", "zoo")}  # fmt: skip
 
 
 def run(*words: str) -> str:
