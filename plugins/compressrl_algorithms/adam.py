@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -28,12 +27,10 @@ class Adam(torch.optim.Adam):
         (beta1, beta2), epsilon = group["betas"], group["eps"]
         for parameter, gradient in zip(group["params"], gradients, strict=True):
             state = self.state[parameter] or self._begin(parameter)
-            state["step"] += 1
-            step = int(state["step"])
             library.stack_adam(
                 parameter.data_ptr(), gradient.contiguous().data_ptr(), state["exp_avg"].data_ptr(),
-                state["exp_avg_sq"].data_ptr(), parameter.numel(), beta1, beta2,
-                group["lr"] / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step), epsilon,
+                state["exp_avg_sq"].data_ptr(), state["step"].data_ptr(), parameter.numel(), beta1, beta2,
+                group["lr"], epsilon,
             )  # fmt: skip
 
     def _begin(self, parameter: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -13,8 +13,9 @@ from typing import Annotated, ClassVar
 import torch
 
 from compressrl.options import Option
-from compressrl_algorithms import networks
+from compressrl_algorithms import elementwise, networks
 from compressrl_algorithms.adam import Adam
+from compressrl_algorithms.elementwise import Scalar
 from compressrl_algorithms.off_policy import Learner, OffPolicyAlgorithm, Setup
 from compressrl_algorithms.replay_buffer import Batch
 
@@ -58,39 +59,36 @@ class DDPGLearner(Learner):
 
     def update(
         self, batch: Batch, generator: torch.Generator, *, hold_actor: bool = False
-    ) -> Mapping[str, torch.Tensor]:
+    ) -> Mapping[str, Scalar]:
         values = {"critic_loss": self.update_critics(batch, generator)}
         if not hold_actor:
             values["actor_loss"] = self.update_actor(batch.observation)
         self.update_targets()
         return values
 
-    @torch.no_grad()
     def bellman_target(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
         """What the critics learn (B,): DDPG algorithm 1."""
         action_BA = self.target_action(batch.next_observation, generator)
-        value_B = self.target_critics(batch.next_observation, action_BA).amin(dim=0)
-        target: torch.Tensor = batch.reward + self.options.gamma * batch.not_terminated * value_B
-        return target
+        values_NB = self.target_critics(batch.next_observation, action_BA)
+        gamma = self.options.gamma
+        return elementwise.bellman_target(batch.reward, batch.not_terminated, values_NB, gamma)
 
     def target_action(self, observation_BD: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """The target actor's action (B, A), at which the next state is valued."""
         action_BA: torch.Tensor = self.target_actor(observation_BD).tanh()
         return action_BA
 
-    def update_critics(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+    def update_critics(self, batch: Batch, generator: torch.Generator) -> Scalar:
         """Regression on the Bellman target."""
         target_B = self.bellman_target(batch, generator)
         return self.critics.regress(batch.observation, batch.action, target_B, self.optimizers["critics"])
 
-    @torch.no_grad()
-    def update_actor(self, observation_BD: torch.Tensor) -> torch.Tensor:
+    def update_actor(self, observation_BD: torch.Tensor) -> Scalar:
         """Deterministic policy gradient, DDPG eq. 6: that of the first critic's value through the action."""
         action_BA = self.network.learn(observation_BD).tanh()
-        value_B, slope_BA = self.critics.slope(observation_BD, action_BA, count=1)
-        of_tanh_BA = 1 - action_BA.square()
-        self.network.descend(-slope_BA * of_tanh_BA / len(value_B), self.optimizers["actor"])
-        return -value_B.mean()
+        loss, of_action_BA = self.critics.value_loss(observation_BD, action_BA, count=1)
+        self.network.descend(of_action_BA * (1 - action_BA.square()), self.optimizers["actor"])
+        return loss
 
     def update_targets(self) -> None:
         """Targets follow slowly."""

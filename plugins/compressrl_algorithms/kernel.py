@@ -1,4 +1,4 @@
-"""The C code of the off-policy updates: mlp_stack.c, compiled for this machine at its first use."""
+"""The C code of the off-policy updates, compiled for this machine at its first use."""
 
 from __future__ import annotations
 
@@ -19,14 +19,22 @@ SIGNATURES = {
     "stack_scratch_bytes": [*STACK, INT],
     "stack_forward": [POINTER, *STACK, *[INT] * 3, POINTER, LONG, POINTER, LONG, INT, *[POINTER] * 3],
     "stack_backward": [POINTER, *STACK, *[INT] * 3, *[POINTER] * 5, INT],
-    "stack_adam": [*[POINTER] * 4, LONG, *[DOUBLE] * 2, *[FLOAT] * 3],
+    "squash": [POINTER, POINTER, LONG, LONG, FLOAT, FLOAT, *[POINTER] * 3],
+    "squash_gradient": [*[POINTER] * 4, FLOAT, LONG, LONG, FLOAT, FLOAT, POINTER],
+    "value_loss": [POINTER, LONG, LONG, POINTER],
+    "bellman_target": [*[POINTER, LONG] * 2, POINTER, LONG, LONG, POINTER, FLOAT, FLOAT, POINTER],
+    "squared_error": [POINTER, POINTER, LONG, LONG, POINTER],
+    "polyak": [POINTER, POINTER, LONG, FLOAT],
+    "stack_act": [POINTER, *STACK, INT, *[POINTER] * 3],
+    "stack_adam": [*[POINTER] * 5, LONG, *[DOUBLE] * 3, FLOAT],
 }
 
 
 @functools.cache
 def kernel() -> ctypes.CDLL | None:
-    """The compiled mlp_stack.c; None without a compiler, or where this CPU does not multiply bfloat16."""
-    source = resources.files("compressrl_algorithms").joinpath("mlp_stack.c").read_text()
+    """The compiled C files; None without a compiler, or where this CPU does not multiply bfloat16."""
+    folder = resources.files("compressrl_algorithms")
+    source = "".join(folder.joinpath(name).read_text() for name in ("mlp_stack.c", "elementwise.c"))
     try:
         library = ctypes.CDLL(str(c_compiler.shared_library(source)))
     except (c_compiler.CompilerError, OSError):
@@ -35,6 +43,7 @@ def kernel() -> ctypes.CDLL | None:
         return None
     for name, signature in SIGNATURES.items():
         getattr(library, name).argtypes = signature
+    library.squared_error.restype = library.value_loss.restype = DOUBLE
     library.stack_kept_bytes.restype = library.stack_scratch_bytes.restype = LONG
     return library
 
@@ -50,6 +59,6 @@ def scratch(size: int) -> int:
     return memory.data_ptr()
 
 
-def takes(tensor: torch.Tensor) -> bool:
-    """Whether the kernel can work on this tensor: floats in this computer's memory."""
-    return tensor.device.type == "cpu" and tensor.dtype is torch.float32
+def takes(*tensors: torch.Tensor) -> bool:
+    """Whether the kernel can work on these: floats in this computer's memory, one after the other."""
+    return all(each.is_cpu and each.dtype is torch.float32 and each.is_contiguous() for each in tensors)

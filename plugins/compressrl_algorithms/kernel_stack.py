@@ -71,6 +71,16 @@ class KernelStack(MLPStack):
         )  # fmt: skip
         return gradient
 
+    def act(self, x_1I: torch.Tensor) -> torch.Tensor:
+        if len(x_1I) != 1 or not takes(self.vector):
+            return super().act(x_1I)
+        memory, output_1O = self._memory(1), torch.empty(1, self.sizes[-1])
+        memory.library.stack_act(
+            self.vector.data_ptr(), *memory.shape, self.count, x_1I.contiguous().data_ptr(),
+            scratch(memory.scratch), output_1O.data_ptr(),
+        )  # fmt: skip
+        return output_1O
+
     def _takes(self, inputs_BI: tuple[torch.Tensor, ...]) -> bool:
         # The kernel takes rows of a batch in pairs.
         return len(inputs_BI[0]) % 2 == 0 and takes(self.vector)

@@ -12,6 +12,7 @@
 int stack_supported(void) { return 0; }
 #else
 #include <immintrin.h>
+#include <math.h>
 #include <string.h>
 
 #define LANES 16
@@ -408,23 +409,49 @@ void stack_backward(const float *vector, const int *sizes, int layers, int count
     }
 }
 
-/* Adam (Kingma & Ba 2015, algorithm 1) on `size` parameters. `rate` is corrected for the bias of the mean,
- * deviation_scale = 1 / sqrt(1 - beta2^t) corrects the square's. */
-void stack_adam(float *vector, const float *gradient, float *mean, float *square, long size, double beta1, double beta2,
-                float rate, float deviation_scale, float epsilon)
+/* One observation through network 0 in float: x [sizes[0]] -> out. */
+void stack_act(const float *vector, const int *sizes, int layers, int count, const float *x, char *memory, float *out)
 {
+    const struct shape s = {sizes, layers, count, 1};
+    float *hidden = (float *)memory, *next = hidden + widest(&s);
+    for (int i = 0; i < layers; i++) {
+        const int inputs = sizes[i], outputs = sizes[i + 1], last = i + 1 == layers;
+        float *const result = last ? out : next;
+        long weight, bias;
+        offsets(&s, 0, i, &weight, &bias);
+        for (int o = 0; o < outputs; o++) {
+            const float *row = vector + weight + (long)o * inputs;
+            __m512 sum = _mm512_setzero_ps();
+            for (int c = 0; c < inputs; c += LANES) {
+                const __mmask16 exist = first_lanes(inputs - c);
+                sum = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(exist, x + c), _mm512_maskz_loadu_ps(exist, row + c), sum);
+            }
+            const float y = _mm512_reduce_add_ps(sum) + vector[bias + o];
+            result[o] = last || y > 0 ? y : 0;
+        }
+        x = next, next = hidden, hidden = result;
+    }
+}
+
+/* Adam (Kingma & Ba 2015, algorithm 1) on `size` parameters; `step` counts the steps. */
+void stack_adam(float *vector, const float *gradient, float *mean, float *square, float *step, long size, double beta1,
+                double beta2, double rate, float epsilon)
+{
+    *step += 1;
+    const __m512 of_mean = _mm512_set1_ps((float)(1 - beta1)), of_square = _mm512_set1_ps((float)(1 - beta2));
+    const __m512 corrected_rate = _mm512_set1_ps((float)(rate / (1 - pow(beta1, *step))));
+    const __m512 correction = _mm512_set1_ps((float)(1 / sqrt(1 - pow(beta2, *step))));
     for (long i = 0; i < size; i += LANES) {
         const __mmask16 exist = first_lanes(size - i);
         const __m512 g = _mm512_maskz_loadu_ps(exist, gradient + i), p = _mm512_maskz_loadu_ps(exist, vector + i);
         __m512 m = _mm512_maskz_loadu_ps(exist, mean + i), v = _mm512_maskz_loadu_ps(exist, square + i);
-        m = _mm512_fmadd_ps(_mm512_set1_ps((float)(1 - beta1)), _mm512_sub_ps(g, m), m);
-        v = _mm512_fmadd_ps(_mm512_set1_ps((float)(1 - beta2)), _mm512_sub_ps(_mm512_mul_ps(g, g), v), v);
-        const __m512 deviation =
-            _mm512_fmadd_ps(_mm512_sqrt_ps(v), _mm512_set1_ps(deviation_scale), _mm512_set1_ps(epsilon));
-        const __m512 step = _mm512_div_ps(_mm512_mul_ps(_mm512_set1_ps(rate), m), deviation);
+        m = _mm512_fmadd_ps(of_mean, _mm512_sub_ps(g, m), m);
+        v = _mm512_fmadd_ps(of_square, _mm512_sub_ps(_mm512_mul_ps(g, g), v), v);
+        const __m512 deviation = _mm512_fmadd_ps(_mm512_sqrt_ps(v), correction, _mm512_set1_ps(epsilon));
+        const __m512 move = _mm512_div_ps(_mm512_mul_ps(corrected_rate, m), deviation);
         _mm512_mask_storeu_ps(mean + i, exist, m);
         _mm512_mask_storeu_ps(square + i, exist, v);
-        _mm512_mask_storeu_ps(vector + i, exist, _mm512_sub_ps(p, step));
+        _mm512_mask_storeu_ps(vector + i, exist, _mm512_sub_ps(p, move));
     }
 }
 #endif

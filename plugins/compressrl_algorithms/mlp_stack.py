@@ -110,6 +110,13 @@ class MLPStack(nn.Module):
             x = torch.baddbmm(bias[:count], x, weight[:count].mT).relu()
         return torch.baddbmm(last.bias[:count], x, last.weight[:count].mT)
 
+    def act(self, x_1I: torch.Tensor) -> torch.Tensor:
+        """Outputs of the first network (1, O) for one row, in float32 whatever the others are."""
+        *hidden, (weight, bias) = self.matrices
+        for weight_IO, bias_O in hidden:
+            x_1I = torch.addmm(bias_O, x_1I, weight_IO).relu_()
+        return torch.addmm(bias, x_1I, weight)
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in self.forgotten}
 

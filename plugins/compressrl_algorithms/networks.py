@@ -10,7 +10,7 @@ import copy
 from collections.abc import Sequence
 from itertools import pairwise
 from math import sqrt
-from typing import NamedTuple, TypeVar, cast
+from typing import TypeVar, cast
 
 import torch
 from gymnasium import spaces
@@ -20,8 +20,9 @@ from compressrl.environments import Env
 from compressrl.errors import OptionError, PipelineError
 from compressrl.networks.modules import Clip, Rescale
 from compressrl.policy import Policy
-from compressrl_algorithms import kernel_stack
+from compressrl_algorithms import elementwise, kernel_stack
 from compressrl_algorithms.adam import Adam
+from compressrl_algorithms.elementwise import Scalar
 from compressrl_algorithms.mlp_stack import MLPStack
 
 HIDDEN_HELP = "widths of the hidden layers, e.g. 256x256"
@@ -58,13 +59,6 @@ def mlp(
     return nn.Sequential(*modules[:-1])
 
 
-class Slope(NamedTuple):
-    """The lowest value of several critics (B,), and how it changes with the action (B, A)."""
-
-    value: torch.Tensor
-    gradient: torch.Tensor
-
-
 class Critics(nn.Module):
     """N action-value functions of one shape, evaluated together.
 
@@ -83,20 +77,28 @@ class Critics(nn.Module):
         values: torch.Tensor = self.stack(observation_BD, action_BA).squeeze(2)
         return values
 
+    def learnt(self) -> list[torch.Tensor]:
+        """What an optimiser moves."""
+        return [self.stack.vector]
+
     def regress(
         self, observation_BD: torch.Tensor, action_BA: torch.Tensor, target_B: torch.Tensor, optimizer: Adam
-    ) -> torch.Tensor:
+    ) -> Scalar:
         """One step down the mean over B of half the squared error, summed over N; returns that (before)."""
-        error_NB = self.stack.learn(observation_BD, action_BA).squeeze(2) - target_B
-        optimizer.descend([self.stack.gradient((error_NB / error_NB.shape[1]).unsqueeze(2))])
-        return 0.5 * error_NB.square().mean(dim=1).sum()
+        values_NB = self.stack.learn(observation_BD, action_BA).squeeze(2)
+        loss, gradient_NB = elementwise.squared_error(values_NB, target_B)
+        optimizer.descend([self.stack.gradient(gradient_NB.unsqueeze(2))])
+        return loss
 
-    def slope(self, observation_BD: torch.Tensor, action_BA: torch.Tensor, count: int | None = None) -> Slope:
-        """Of the lowest one of all critics, or of the first `count` only."""
+    def value_loss(
+        self, observation_BD: torch.Tensor, action_BA: torch.Tensor, count: int | None = None
+    ) -> tuple[Scalar, torch.Tensor]:
+        """Minus the mean of the lowest value of all critics, or of the first `count` only; and its gradient
+        of the action (B, A).
+        """
         values_NB = self.stack.probe(observation_BD, action_BA, count=count).squeeze(2)
-        value_B, lowest_B = values_NB.min(dim=0)
-        chosen_NB = torch.zeros_like(values_NB).scatter_(0, lowest_B.unsqueeze(0), 1.0)
-        return Slope(value_B, self.stack.gradient(chosen_NB.unsqueeze(2)))
+        loss, gradient_NB = elementwise.value_loss(values_NB)
+        return loss, self.stack.gradient(gradient_NB.unsqueeze(2))
 
 
 class Actor(nn.Module):
@@ -119,20 +121,20 @@ class Actor(nn.Module):
             return [self.stack.vector]
         return [*self.hidden.parameters(), *self.heads.parameters()]
 
-    @torch.no_grad()
     def forward(self, observation_BD: torch.Tensor) -> torch.Tensor:
         """(B, sum of the heads' outputs), as constants."""
         if self.stack is not None:
             outputs: torch.Tensor = self.stack(observation_BD)[0]
             return outputs
-        return self.plain(observation_BD)
+        with torch.no_grad():
+            return self.plain(observation_BD)
 
-    @torch.enable_grad()
     def learn(self, observation_BD: torch.Tensor) -> torch.Tensor:
         """The same; `descend` then goes from here."""
         if self.stack is not None:
             return self.stack.learn(observation_BD)[0]
-        self.latest = self.plain(observation_BD)
+        with torch.enable_grad():
+            self.latest = self.plain(observation_BD)
         return self.latest.detach()
 
     def descend(self, gradient_BH: torch.Tensor, optimizer: Adam) -> None:
@@ -149,15 +151,9 @@ class Actor(nn.Module):
         return torch.cat([head(features) for head in self.heads], dim=1)
 
     @torch.no_grad()
-    def act(self, observation_BD: torch.Tensor) -> torch.Tensor:
-        """The same for a few observations and without gradient, in float32."""
-        if self.stack is None:
-            return self.plain(observation_BD)
-        x = observation_BD
-        *hidden, output = self.stack.matrices
-        for weight_IO, bias_O in hidden:
-            x = torch.addmm(bias_O, x, weight_IO).relu_()
-        return torch.addmm(output[1], x, output[0])
+    def act(self, observation_1D: torch.Tensor) -> torch.Tensor:
+        """The same for one observation, in float32."""
+        return self.plain(observation_1D) if self.stack is None else self.stack.act(observation_1D)
 
 
 def _stacked(hidden: nn.Sequential, heads: Sequence[nn.Linear], bfloat16: bool) -> MLPStack | None:
@@ -188,17 +184,14 @@ def frozen_copy(network: Network) -> Network:
     return copied
 
 
-def learnt(network: nn.Module) -> list[torch.Tensor]:
-    """What an optimiser moves: an actor's own choice, else all parameters."""
-    return network.learnt() if isinstance(network, Actor) else list(network.parameters())
-
-
 @torch.no_grad()
-def polyak(target: nn.Module, source: nn.Module, tau: float) -> None:
+def polyak(target: Critics | Actor, source: Critics | Actor, tau: float) -> None:
     """Move target to (1 - tau) target + tau source; buffers (ranges of a fake quantizer) are copied."""
-    torch._foreach_lerp_(learnt(target), learnt(source), tau)
-    for their, our in zip(target.buffers(), source.buffers(), strict=True):
-        their.copy_(our)
+    for their, our in zip(target.learnt(), source.learnt(), strict=True):
+        elementwise.polyak(their, our, tau)
+    if source.stack is None:
+        for their, our in zip(target.buffers(), source.buffers(), strict=True):
+            their.copy_(our)
 
 
 def action_box(env: Env) -> spaces.Box:

@@ -23,6 +23,7 @@ from compressrl.policy import Policy
 from compressrl.training import TrainingSession
 from compressrl_algorithms import networks
 from compressrl_algorithms.adam import Adam
+from compressrl_algorithms.elementwise import Scalar
 from compressrl_algorithms.replay_buffer import Batch, ReplayBuffer
 
 LOG_EVERY_UPDATES = 1000
@@ -48,7 +49,7 @@ class Learner(nn.Module, ABC):
     @abstractmethod
     def update(
         self, batch: Batch, generator: torch.Generator, *, hold_actor: bool = False
-    ) -> Mapping[str, torch.Tensor]:
+    ) -> Mapping[str, Scalar]:
         """One gradient step on every network that is due; returns losses and the like, scalars.
 
         hold_actor: update the critics only

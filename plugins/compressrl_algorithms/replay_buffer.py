@@ -31,6 +31,7 @@ class ReplayBuffer:
         self._widths = [observation_size, action_size, 1, 1, observation_size]
         self._rows = torch.empty(capacity, sum(self._widths), device=device)
         self._row = np.empty(sum(self._widths), dtype=np.float32)
+        self._batches: dict[int, tuple[torch.Tensor, Batch]] = {}  # by size
         self._inserted = 0
 
     def __len__(self) -> int:
@@ -50,11 +51,22 @@ class ReplayBuffer:
         self._inserted += 1
 
     def sample(self, count: int, generator: torch.Generator) -> Batch:
-        """Draw `count` transitions."""
+        """Draw `count` transitions, which stand there until the next draw."""
         index = torch.randint(len(self), (count,), generator=generator, device=self._rows.device)
-        rows = self._rows.index_select(0, index)
-        observation, action, reward, not_terminated, next_observation = torch.split(rows, self._widths, dim=1)
-        return Batch(observation, action, reward.squeeze(1), not_terminated.squeeze(1), next_observation)
+        rows, batch = self._drawn(count)
+        torch.index_select(self._rows, 0, index, out=rows)
+        return batch
+
+    def _drawn(self, count: int) -> tuple[torch.Tensor, Batch]:
+        """Rows for so many transitions and views of their parts, made once."""
+        if count not in self._batches:
+            rows = self._rows.new_empty(count, self._rows.shape[1])
+            observation, action, reward, not_terminated, successor = torch.split(rows, self._widths, dim=1)
+            self._batches[count] = (
+                rows,
+                Batch(observation, action, reward.squeeze(1), not_terminated.squeeze(1), successor),
+            )
+        return self._batches[count]
 
     def state(self) -> dict[str, Any]:
         """The filled rows only."""

@@ -8,46 +8,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, NamedTuple, cast
+from typing import Annotated, ClassVar, cast
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from compressrl.options import Option
-from compressrl_algorithms import networks
+from compressrl_algorithms import elementwise, networks
 from compressrl_algorithms.adam import Adam
+from compressrl_algorithms.elementwise import Sample, Scalar
 from compressrl_algorithms.off_policy import Learner, OffPolicyAlgorithm, Setup
 from compressrl_algorithms.replay_buffer import Batch
 
-LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 # Where a trained actor's exploration and temperature usually end, for one that is trained further.
 WARM_LOG_STD, WARM_TEMPERATURE = -2.0, 0.1
-
-
-class Sample(NamedTuple):
-    """Actions (B, A) in (-1, 1), their log-density (B,), and how far noise moved them before tanh (B, A)."""
-
-    action: torch.Tensor
-    log_prob: torch.Tensor
-    moved: torch.Tensor
-
-
-def squash(loc_BA: torch.Tensor, log_std_BA: torch.Tensor, noise_BA: torch.Tensor) -> Sample:
-    """Action tanh(u) and its log-density, u = loc + std * noise: SAC eq. 26 (appendix C).
-
-    log(1 - tanh²u) is written as 2 (log 2 - u - softplus(-2u)), finite where tanh(u) rounds to ±1.
-    """
-    moved = log_std_BA.exp() * noise_BA
-    u = loc_BA + moved
-    gaussian = -0.5 * noise_BA.square() - log_std_BA  # and constants, for all dimensions at the end
-    minus_log_slope = 2 * (u + functional.softplus(-2 * u))
-    constants = u.shape[1] * (0.5 * math.log(2 * math.pi) + 2 * math.log(2))
-    return Sample(u.tanh(), (gaussian + minus_log_slope).sum(dim=1) - constants, moved)
-
-
-def bounded(log_std_BA: torch.Tensor) -> torch.Tensor:
-    return log_std_BA.clamp(LOG_STD_MIN, LOG_STD_MAX)
 
 
 class SACLearner(Learner):
@@ -77,66 +51,63 @@ class SACLearner(Learner):
 
     @torch.no_grad()
     def explore(self, observation_BD: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        loc_BA, log_std_BA = self.network.act(observation_BD).chunk(2, dim=1)
-        noise_BA = networks.gaussian_like(loc_BA, generator)
-        return torch.addcmul(loc_BA, bounded(log_std_BA).exp(), noise_BA).tanh()
+        heads_BH = self.network.act(observation_BD)
+        return elementwise.squash(heads_BH, self._noise(heads_BH, generator)).action
 
-    @torch.no_grad()
     def sample(self, observation_BD: torch.Tensor, generator: torch.Generator) -> Sample:
         """Draw an action for each observation."""
-        loc_BA, log_std_BA = self.network(observation_BD).chunk(2, dim=1)
-        return squash(loc_BA, bounded(log_std_BA), networks.gaussian_like(loc_BA, generator))
+        heads_BH = self.network(observation_BD)
+        return elementwise.squash(heads_BH, self._noise(heads_BH, generator))
+
+    def _noise(self, heads_BH: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        shape = len(heads_BH), heads_BH.shape[1] // 2
+        return torch.randn(shape, generator=generator, device=heads_BH.device)
 
     def update(
         self, batch: Batch, generator: torch.Generator, *, hold_actor: bool = False
-    ) -> Mapping[str, torch.Tensor]:
-        alpha = self.log_alpha.detach().exp()
-        values = {"critic_loss": self._update_critics(batch, alpha, generator)}
+    ) -> Mapping[str, Scalar]:
+        alpha = math.exp(self.log_alpha.item())
+        values: dict[str, Scalar] = {"critic_loss": self._update_critics(batch, alpha, generator)}
         if not hold_actor:
-            actor_loss, log_prob_B = self._update_actor(batch.observation, alpha, generator)
-            self._update_temperature(log_prob_B)
-            values |= {"actor_loss": actor_loss, "temperature": alpha, "entropy": -log_prob_B.mean()}
+            actor_loss, log_prob = self._update_actor(batch.observation, alpha, generator)
+            self._update_temperature(log_prob)
+            values |= {"actor_loss": actor_loss, "temperature": alpha, "entropy": -log_prob}
         networks.polyak(self.targets, self.critics, self.options.tau)
         return values
 
-    @torch.no_grad()
-    def bellman_target(self, batch: Batch, alpha: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def bellman_target(self, batch: Batch, alpha: float, generator: torch.Generator) -> torch.Tensor:
         """Soft Bellman target (B,): SAC eq. 3, with the lower one of two critics."""
         action, log_prob, _ = self.sample(batch.next_observation, generator)
-        value = self.targets(batch.next_observation, action).amin(dim=0) - alpha * log_prob
-        target: torch.Tensor = batch.reward + self.options.gamma * batch.not_terminated * value
-        return target
+        values_NB = self.targets(batch.next_observation, action)
+        return elementwise.bellman_target(
+            batch.reward, batch.not_terminated, values_NB, self.options.gamma, log_prob, -alpha
+        )
 
-    def _update_critics(self, batch: Batch, alpha: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def _update_critics(self, batch: Batch, alpha: float, generator: torch.Generator) -> Scalar:
         """SAC eq. 5."""
         target_B = self.bellman_target(batch, alpha, generator)
         return self.critics.regress(batch.observation, batch.action, target_B, self.optimizers["critics"])
 
-    @torch.no_grad()
     def _update_actor(
-        self, observation_BD: torch.Tensor, alpha: torch.Tensor, generator: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, observation_BD: torch.Tensor, alpha: float, generator: torch.Generator
+    ) -> tuple[Scalar, torch.Tensor]:
         """One step down the mean of alpha log_prob - value, SAC eq. 9; its gradient is eq. 10."""
-        loc_BA, log_std_BA = self.network.learn(observation_BD).chunk(2, dim=1)
-        noise_BA = networks.gaussian_like(loc_BA, generator)
-        action, log_prob, moved = squash(loc_BA, bounded(log_std_BA), noise_BA)
-        value_B, slope_BA = self.critics.slope(observation_BD, action)
-        # Before tanh: the log-density changes by 2 tanh(u), the action by 1 - tanh²(u).
-        of_u_BA = 2 * alpha * action - slope_BA * (1 - action.square())
-        # log_std moves u, and lowers the log-density by itself.
-        within = bounded(log_std_BA) == log_std_BA
-        of_log_std_BA = (of_u_BA * moved - alpha) * within
-        gradient = torch.cat([of_u_BA, of_log_std_BA], dim=1) / len(value_B)
-        self.network.descend(gradient, self.optimizers["actor"])
-        return (alpha * log_prob - value_B).mean(), log_prob
+        heads_BH = self.network.learn(observation_BD)
+        sample = elementwise.squash(heads_BH, self._noise(heads_BH, generator))
+        value_loss, of_action_BA = self.critics.value_loss(observation_BD, sample.action)
+        of_log_prob = alpha / len(observation_BD)
+        self.network.descend(
+            elementwise.squash_gradient(heads_BH, sample, of_action_BA, of_log_prob), self.optimizers["actor"]
+        )
+        log_prob = sample.log_prob.mean()
+        return value_loss + alpha * log_prob, log_prob
 
-    @torch.no_grad()
-    def _update_temperature(self, log_prob_B: torch.Tensor) -> None:
+    def _update_temperature(self, log_prob: torch.Tensor) -> None:
         """One step down -log_alpha (log_prob + target entropy): SAC eq. 18.
 
         On log(alpha), which keeps alpha positive, as the authors' code does.
         """
-        self.optimizers["temperature"].descend([-(log_prob_B.mean() + self.target_entropy)])
+        self.optimizers["temperature"].descend([-(log_prob + self.target_entropy)])
 
 
 @dataclass(frozen=True)

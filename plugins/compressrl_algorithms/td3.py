@@ -15,6 +15,7 @@ import torch
 from compressrl.options import Option
 from compressrl_algorithms import networks
 from compressrl_algorithms.ddpg import DDPG, DDPGLearner
+from compressrl_algorithms.elementwise import Scalar
 from compressrl_algorithms.off_policy import Setup
 from compressrl_algorithms.replay_buffer import Batch
 
@@ -56,7 +57,7 @@ class TD3Learner(DDPGLearner):
 
     def update(
         self, batch: Batch, generator: torch.Generator, *, hold_actor: bool = False
-    ) -> Mapping[str, torch.Tensor]:
+    ) -> Mapping[str, Scalar]:
         values = {"critic_loss": self.update_critics(batch, generator)}
         self.updates += 1
         if self.updates % self.td3.policy_delay == 0:

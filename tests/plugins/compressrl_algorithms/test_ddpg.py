@@ -2,7 +2,6 @@ import pytest
 import torch
 from torch import nn
 
-from compressrl_algorithms import networks
 from compressrl_algorithms.ddpg import DDPG
 
 
@@ -28,7 +27,7 @@ def test_the_critic_descends_on_the_bellman_error_and_nothing_else_moves(learner
     learner, batch = learner_of(DDPG, critic_lr=1e-2), batch_of()
     others_changed = [snapshot(learner.actor), snapshot(learner.target_critics)]
     error = learner.critics(batch.observation, batch.action) - learner.bellman_target(batch, generator())
-    losses = [learner.update_critics(batch, generator()).item() for _ in range(200)]
+    losses = [float(learner.update_critics(batch, generator())) for _ in range(200)]
     assert losses[0] == pytest.approx(0.5 * error.square().mean().item())
     assert losses[-1] < 0.1 * losses[0]
     assert not any(changed() for changed in others_changed)
@@ -37,7 +36,7 @@ def test_the_critic_descends_on_the_bellman_error_and_nothing_else_moves(learner
 def test_the_actor_climbs_the_critic_and_leaves_it_alone(learner_of, batch_of, snapshot):
     learner, observation = learner_of(DDPG, actor_lr=1e-2), batch_of().observation
     critics_changed = snapshot(learner.critics)
-    losses = [learner.update_actor(observation).item() for _ in range(100)]
+    losses = [float(learner.update_actor(observation)) for _ in range(100)]
     assert losses[-1] < losses[0] - 0.05
     assert not critics_changed()
 
@@ -57,10 +56,10 @@ def test_the_actors_gradient_is_that_of_the_mean_value(learner_of, batch_of, gra
 def test_both_targets_follow_slowly(learner_of, batch_of):
     learner = learner_of(DDPG, tau=0.1)
     pairs = [(learner.target_actor, learner.network), (learner.target_critics, learner.critics)]
-    before = [[p.clone() for p in networks.learnt(target)] for target, _ in pairs]
+    before = [[p.clone() for p in target.learnt()] for target, _ in pairs]
     learner.update(batch_of(), generator())
     for olds, (target, source) in zip(before, pairs, strict=True):
-        for old, new, learnt in zip(olds, networks.learnt(target), networks.learnt(source), strict=True):
+        for old, new, learnt in zip(olds, target.learnt(), source.learnt(), strict=True):
             torch.testing.assert_close(new, (0.9 * old + 0.1 * learnt).detach())
             assert not torch.equal(new, old)
 

@@ -92,6 +92,15 @@ def test_inputs_may_be_columns_of_a_table_or_lie_across_it():
 
 
 @needs_kernel
+def test_one_row_is_evaluated_in_float32():
+    for sizes, count in SHAPES:
+        plain, one = both(sizes, count)
+        row = torch.cat(inputs(sizes, 1), dim=1)
+        torch.testing.assert_close(one.act(row), plain(row)[0])
+        torch.testing.assert_close(plain.act(row), plain(row)[0])
+
+
+@needs_kernel
 def test_an_odd_batch_goes_the_plain_way():
     plain, one = both((5, 8, 1), 1)
     x = torch.randn(7, 5, generator=generator())

@@ -76,4 +76,4 @@ def test_the_actor_climbs_the_first_critic(learner_of, batch_of):
     learner, observation = learner_of(TD3), batch_of().observation
     with torch.no_grad():
         first, _ = learner.critics(observation, learner.network(observation).tanh())
-    assert learner.update_actor(observation).item() == pytest.approx(-first.mean().item(), rel=1e-5)
+    assert float(learner.update_actor(observation)) == pytest.approx(-first.mean().item(), rel=1e-5)

@@ -1,0 +1,87 @@
+/* What the off-policy updates do between the passes through networks; see elementwise.py for what and why. */
+#include <math.h>
+
+static float clamp(float x, float low, float high) { return x < low ? low : x > high ? high : x; }
+
+/* heads [batch][2 size]: means, then logarithms of deviations; noise, action, moved [batch][size] */
+void squash(const float *heads, const float *noise, long batch, long size, float low, float high, float *action,
+            float *log_prob, float *moved)
+{
+    const float constant = (float)size * (0.5f * logf(6.2831853071795865f) + 2 * logf(2.0f));
+    for (long b = 0; b < batch; b++, heads += 2 * size, noise += size, action += size, moved += size) {
+        float sum = -constant;
+        for (long a = 0; a < size; a++) {
+            const float log_std = clamp(heads[size + a], low, high);
+            moved[a] = expf(log_std) * noise[a];
+            const float u = heads[a] + moved[a], small = expf(-2 * fabsf(u));
+            const float softplus = fmaxf(-2 * u, 0) + log1pf(small); /* of -2 u */
+            action[a] = copysignf((1 - small) / (1 + small), u); /* tanh(u) */
+            sum += -0.5f * noise[a] * noise[a] - log_std + 2 * (u + softplus);
+        }
+        log_prob[b] = sum;
+    }
+}
+
+void squash_gradient(const float *heads, const float *action, const float *moved, const float *of_action,
+                     float of_log_prob, long batch, long size, float low, float high, float *gradient)
+{
+    for (long b = 0; b < batch; b++)
+        for (long a = 0; a < size; a++) {
+            const long i = b * size + a, loc = 2 * b * size + a, log_std = loc + size;
+            const float of_u = of_action[i] * (1 - action[i] * action[i]) + 2 * of_log_prob * action[i];
+            const int within = heads[log_std] >= low && heads[log_std] <= high;
+            gradient[loc] = of_u;
+            gradient[log_std] = within ? of_u * moved[i] - of_log_prob : 0;
+        }
+}
+
+static float lowest_of(const float *values, long count, long batch, long b, long *which)
+{
+    *which = 0;
+    for (long n = 1; n < count; n++)
+        if (values[n * batch + b] < values[*which * batch + b])
+            *which = n;
+    return values[*which * batch + b];
+}
+
+/* values [count][batch] -> gradient [count][batch] of minus the mean of the lowest, which is returned */
+double value_loss(const float *values, long count, long batch, float *gradient)
+{
+    double sum = 0;
+    for (long b = 0; b < batch; b++) {
+        long which;
+        sum += lowest_of(values, count, batch, b, &which);
+        for (long n = 0; n < count; n++)
+            gradient[n * batch + b] = n == which ? -1 / (float)batch : 0;
+    }
+    return -sum / (double)batch;
+}
+
+void bellman_target(const float *reward, long reward_stride, const float *not_terminated, long not_terminated_stride,
+                    const float *values, long count, long batch, const float *bonus, float weight, float gamma,
+                    float *target)
+{
+    for (long b = 0; b < batch; b++) {
+        long which;
+        const float value = lowest_of(values, count, batch, b, &which) + (bonus ? weight * bonus[b] : 0);
+        target[b] = reward[b * reward_stride] + gamma * not_terminated[b * not_terminated_stride] * value;
+    }
+}
+
+double squared_error(const float *values, const float *target, long count, long batch, float *gradient)
+{
+    double sum = 0;
+    for (long n = 0; n < count; n++)
+        for (long b = 0; b < batch; b++) {
+            const float error = values[n * batch + b] - target[b];
+            gradient[n * batch + b] = error / (float)batch;
+            sum += error * error;
+        }
+    return 0.5 * sum / (double)batch;
+}
+
+void polyak(float *target, const float *source, long size, float tau)
+{
+    for (long i = 0; i < size; i++)
+        target[i] += tau * (source[i] - target[i]);
+}

@@ -1,0 +1,130 @@
+"""What the off-policy updates do between the passes through networks, with its gradients.
+
+Each function is a dozen torch operations on small tensors, of which dispatch is nearly all the cost: some
+20 µs each where the passes between them have emptied the caches. On the CPU it is one call of elementwise.c;
+the torch version beside it says what it computes, and is what a GPU executes.
+
+Shapes: B batch, A action, N critics.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch.nn import functional
+
+from compressrl_algorithms.kernel import kernel, takes
+
+LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
+Scalar = float | torch.Tensor
+
+
+class Sample(NamedTuple):
+    """Actions (B, A) in (-1, 1), their log-density (B,), and how far noise moved them before tanh (B, A)."""
+
+    action: torch.Tensor
+    log_prob: torch.Tensor
+    moved: torch.Tensor
+
+
+def squash(heads_BH: torch.Tensor, noise_BA: torch.Tensor) -> Sample:
+    """Action tanh(u) and its log-density, u = loc + std * noise: SAC (arXiv 1812.05905) eq. 26.
+
+    heads: loc, then log_std, which is clamped. log(1 - tanh²u) is written as
+    2 (log 2 - u - softplus(-2u)), finite where tanh(u) rounds to ±1.
+    """
+    library, (batch, size) = kernel(), noise_BA.shape
+    if library is None or not takes(heads_BH, noise_BA):
+        loc_BA, log_std_BA = heads_BH.chunk(2, dim=1)
+        log_std_BA = log_std_BA.clamp(LOG_STD_MIN, LOG_STD_MAX)
+        moved = log_std_BA.exp() * noise_BA
+        u = loc_BA + moved
+        gaussian = -0.5 * noise_BA.square() - log_std_BA  # and constants, for all dimensions at the end
+        minus_log_slope = 2 * (u + functional.softplus(-2 * u))
+        constants = size * (0.5 * math.log(2 * math.pi) + 2 * math.log(2))
+        return Sample(u.tanh(), (gaussian + minus_log_slope).sum(dim=1) - constants, moved)
+    sample = Sample(torch.empty(batch, size), torch.empty(batch), torch.empty(batch, size))
+    library.squash(
+        heads_BH.data_ptr(), noise_BA.data_ptr(), batch, size, LOG_STD_MIN, LOG_STD_MAX,
+        *(part.data_ptr() for part in sample),
+    )  # fmt: skip
+    return sample
+
+
+def squash_gradient(
+    heads_BH: torch.Tensor, sample: Sample, of_action_BA: torch.Tensor, of_log_prob: Scalar
+) -> torch.Tensor:
+    """Gradient of the heads, from that of a sample's action and (one number for all rows) its log-density.
+
+    Where u moves, tanh(u) moves by 1 - tanh²(u) and the log-density by 2 tanh(u). Where log_std moves, u does
+    by std * noise, and the log-density falls by itself; a clamped log_std does not count.
+    """
+    library, (batch, size) = kernel(), of_action_BA.shape
+    if library is None or not takes(heads_BH, of_action_BA):
+        log_std_BA = heads_BH[:, size:]
+        of_u_BA = of_action_BA * (1 - sample.action.square()) + 2 * of_log_prob * sample.action
+        within = (log_std_BA >= LOG_STD_MIN) & (log_std_BA <= LOG_STD_MAX)
+        return torch.cat([of_u_BA, (of_u_BA * sample.moved - of_log_prob) * within], dim=1)
+    gradient_BH = torch.empty(batch, 2 * size)
+    library.squash_gradient(
+        heads_BH.data_ptr(), sample.action.data_ptr(), sample.moved.data_ptr(), of_action_BA.data_ptr(),
+        float(of_log_prob), batch, size, LOG_STD_MIN, LOG_STD_MAX, gradient_BH.data_ptr(),
+    )  # fmt: skip
+    return gradient_BH
+
+
+def value_loss(values_NB: torch.Tensor) -> tuple[Scalar, torch.Tensor]:
+    """Minus the lowest value of each column, mean over B; and its gradient (N, B)."""
+    library, (count, batch) = kernel(), values_NB.shape
+    if library is None or not takes(values_NB):
+        value_B, lowest_B = values_NB.min(dim=0)
+        return -value_B.mean(), torch.zeros_like(values_NB).scatter_(0, lowest_B.unsqueeze(0), -1 / batch)
+    gradient_NB = torch.empty(count, batch)
+    loss: float = library.value_loss(values_NB.data_ptr(), count, batch, gradient_NB.data_ptr())
+    return loss, gradient_NB
+
+
+def bellman_target(
+    reward_B: torch.Tensor,
+    not_terminated_B: torch.Tensor,
+    values_NB: torch.Tensor,
+    gamma: float,
+    bonus_B: torch.Tensor | None = None,
+    weight: Scalar = 0.0,
+) -> torch.Tensor:
+    """Reward and, unless terminated, gamma times the lowest value plus the weighted bonus (B,)."""
+    library, (count, batch) = kernel(), values_NB.shape
+    if library is None or not takes(values_NB):
+        value_B = values_NB.amin(dim=0) + (0.0 if bonus_B is None else weight * bonus_B)
+        return reward_B + gamma * not_terminated_B * value_B
+    target_B = torch.empty(batch)
+    library.bellman_target(
+        reward_B.data_ptr(), reward_B.stride(0), not_terminated_B.data_ptr(), not_terminated_B.stride(0),
+        values_NB.data_ptr(), count, batch, None if bonus_B is None else bonus_B.data_ptr(), float(weight),
+        gamma, target_B.data_ptr(),
+    )  # fmt: skip
+    return target_B
+
+
+def squared_error(values_NB: torch.Tensor, target_B: torch.Tensor) -> tuple[Scalar, torch.Tensor]:
+    """Half the squared error, mean over B, summed over N; and its gradient (N, B)."""
+    library, (count, batch) = kernel(), values_NB.shape
+    if library is None or not takes(values_NB, target_B):
+        error_NB = values_NB - target_B
+        return 0.5 * error_NB.square().mean(dim=1).sum(), error_NB / batch
+    gradient_NB = torch.empty(count, batch)
+    loss: float = library.squared_error(
+        values_NB.data_ptr(), target_B.data_ptr(), count, batch, gradient_NB.data_ptr()
+    )
+    return loss, gradient_NB
+
+
+def polyak(target: torch.Tensor, source: torch.Tensor, tau: float) -> None:
+    """Move target to (1 - tau) target + tau source."""
+    library = kernel()
+    if library is None or not takes(target, source):
+        target.lerp_(source, tau)
+    else:
+        library.polyak(target.data_ptr(), source.data_ptr(), target.numel(), tau)

@@ -1,0 +1,102 @@
+"""What is done between the passes: the torch versions against references, the kernel's against those."""
+
+import math
+
+import pytest
+import torch
+from torch.distributions import Normal, TanhTransform, TransformedDistribution
+
+from compressrl_algorithms import elementwise
+from compressrl_algorithms.elementwise import LOG_STD_MAX, LOG_STD_MIN, squash
+
+
+@pytest.fixture(params=["torch", "kernel"], autouse=True)
+def way(request, monkeypatch):
+    if request.param == "torch":
+        monkeypatch.setattr(elementwise, "kernel", lambda: None)
+    elif elementwise.kernel() is None:
+        pytest.skip("no C compiler, or a CPU without AVX512-BF16")
+    return request.param
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_log_probability_is_that_of_torchs_squashed_normal():
+    heads = normal(64, 6)
+    heads[:, 3:] = heads[:, 3:].abs() - 2.5
+    noise = normal(64, 3, seed=1)
+    loc, std = heads[:, :3].double(), heads[:, 3:].double().exp()
+    u = loc + std * noise.double()
+    # In float64 and through the pre-tanh cache: torch's own inverse of tanh is not exact near ±1.
+    reference = TransformedDistribution(Normal(loc, std), TanhTransform(cache_size=1))
+    action = reference.transforms[0](u)
+    ours = squash(heads, noise)
+    torch.testing.assert_close(ours.action, action.float())
+    torch.testing.assert_close(ours.moved, (std * noise).float())
+    torch.testing.assert_close(ours.log_prob, reference.log_prob(action).sum(1).float(), rtol=1e-4, atol=1e-4)
+
+
+def test_log_probability_stays_finite_where_tanh_rounds_to_one():
+    heads = torch.tensor([[60.0, -60.0, LOG_STD_MAX, LOG_STD_MAX]])
+    sample = squash(heads, torch.zeros(1, 2))
+    assert sample.action.tolist() == [[1.0, -1.0]]
+    assert math.isfinite(sample.log_prob.item())
+    gradient = elementwise.squash_gradient(heads, sample, torch.ones(1, 2), 1.0)
+    assert gradient.isfinite().all()
+
+
+def test_the_gradient_is_autograds():
+    heads, noise, of_action = normal(40, 6), normal(40, 3, seed=1), normal(40, 3, seed=2)
+    heads[:5, 3:], heads[5:10, 3:], heads[10, 3] = LOG_STD_MAX + 1, LOG_STD_MIN - 1, LOG_STD_MAX
+    leaf = heads.clone().requires_grad_(True)
+    loc, log_std = leaf.chunk(2, dim=1)
+    log_std = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
+    u = loc + log_std.exp() * noise
+    slope = 2 * (math.log(2) - u - torch.nn.functional.softplus(-2 * u))
+    ((u.tanh() * of_action).sum() + 0.7 * (-log_std - slope).sum()).backward()
+    found = elementwise.squash_gradient(heads, squash(heads, noise), of_action, 0.7)
+    torch.testing.assert_close(found, leaf.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_losses_and_their_gradients(count):
+    values = normal(count, 9).requires_grad_(True)
+    target = normal(9, seed=1)
+    for (loss, gradient), expected in [
+        (elementwise.value_loss(values.detach()), -values.amin(dim=0).mean()),
+        (elementwise.squared_error(values.detach(), target), 0.5 * (values - target).square().sum() / 9),
+    ]:
+        assert float(loss) == pytest.approx(expected.item(), rel=1e-5)
+        torch.testing.assert_close(gradient, torch.autograd.grad(expected, values)[0])
+
+
+def test_the_target_is_the_lowest_value_with_its_bonus_discounted_unless_terminated():
+    table, values, bonus = normal(9, 4), normal(2, 9, seed=1), normal(9, seed=2)
+    reward, not_terminated = table[:, 1], (table[:, 2] > 0).float()
+    found = elementwise.bellman_target(reward, not_terminated, values, 0.9)
+    torch.testing.assert_close(found, reward + 0.9 * not_terminated * torch.minimum(*values))
+    found = elementwise.bellman_target(reward, not_terminated, values, 0.9, bonus, -0.3)
+    expected = reward + 0.9 * not_terminated * (torch.minimum(*values) - 0.3 * bonus)
+    torch.testing.assert_close(found, expected)
+
+
+def test_what_does_not_lie_in_one_piece_is_taken_all_the_same():
+    heads, noise, of_action = normal(6, 40).T, normal(3, 40, seed=1).T, normal(40, 5, seed=2)[:, 1:4]
+    pieces = [x.contiguous() for x in (heads, noise, of_action)]
+    sample, expected = squash(heads, noise), squash(*pieces[:2])
+    torch.testing.assert_close(sample, expected)
+    found = elementwise.squash_gradient(heads, sample, of_action, 0.7)
+    torch.testing.assert_close(found, elementwise.squash_gradient(pieces[0], expected, pieces[2], 0.7))
+    values, target = normal(9, 2).T, normal(9, 3, seed=1)[:, 1]
+    assert float(elementwise.value_loss(values)[0]) == pytest.approx(-values.amin(dim=0).mean().item())
+    _, gradient = elementwise.squared_error(values, target)
+    torch.testing.assert_close(gradient, (values - target) / 9)
+
+
+def test_polyak():
+    target, source = normal(37), normal(37, seed=1)
+    expected = 0.9 * target + 0.1 * source
+    elementwise.polyak(target, source, 0.1)
+    torch.testing.assert_close(target, expected)
