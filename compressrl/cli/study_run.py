@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 Workers = Annotated[int | None, typer.Option(min=1, help="Cells at once; default: one a core.")]
 Engine = Annotated[Literal["local", "ray"], typer.Option(help="What runs the cells.")]
-Address = Annotated[str, typer.Option(help="Ray cluster to join, e.g. auto; default: one on this machine.")]
+Address = Annotated[
+    str, typer.Option(help="Ray cluster to join: auto, or host:port. Default: a new one here.")
+]
 
 
 @terminal.reported
@@ -117,6 +119,12 @@ def _count(workers: int | None) -> int:
 def _executor(name: str, address: str, workers: int | None, store: Store) -> Iterator[Executor]:
     if address and name != "ray":
         raise UsageError("--address goes with --executor ray.")
+    if name == "ray":
+        from compressrl.study.ray_executor import RayExecutor
+
+        with RayExecutor(address, workers) as ray:
+            yield ray
+        return
     from compressrl.study.local_executor import LocalExecutor
 
     with (store.folder / "workers.log").open("ab") as log, LocalExecutor(_count(workers), log) as local:

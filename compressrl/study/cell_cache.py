@@ -36,4 +36,4 @@ def keep(store: Store, outcome: Outcome) -> None:
 
 
 def _path(key: str) -> Path:
-    return files.cache_folder("cells") / f"{key}.json"
+    return files.cache_folder("study") / "cells" / f"{key}.json"

@@ -12,6 +12,8 @@ from compressrl import evaluation
 from compressrl.errors import CompressrlError, one_line
 from compressrl.measuring import host
 from compressrl.policy import Policy
+from compressrl.records import EvaluationReport
+from compressrl.study import cores
 from compressrl.study.grid import Cell
 from compressrl.study.store import Outcome
 
@@ -35,20 +37,12 @@ class Job:
 
 
 def run(job: Job) -> Outcome:
-    """Evaluate the cell; an error becomes its outcome."""
+    """Evaluate the cell on a core of its own; an error becomes its outcome."""
     load = _Load()
     started = time.monotonic()
     try:
-        report = evaluation.evaluate(
-            compressor=job.cell.compressor,
-            env_id=job.cell.env_id,
-            policy=job.policy,
-            runtime=job.cell.runtime,
-            episodes=job.cell.episodes,
-            seed=job.cell.repeat,
-            profilers=job.cell.profilers,
-            workers=1,
-        )
+        with cores.pinned():
+            report = _evaluate(job)
     except (Exception, SystemExit) as error:  # compressors, environments and runtimes are anybody's code
         told = str(error) if isinstance(error, CompressrlError) else one_line(error)
         return job.failed(told, time.monotonic() - started)
@@ -65,16 +59,17 @@ def run(job: Job) -> Outcome:
     )
 
 
-def pin(core: int) -> None:
-    """Keep this process and its children on one core, so that others cannot move it meanwhile.
-
-    It goes first when memory runs out: what is lost is one cell, not the study.
-    """
-    if hasattr(os, "sched_setaffinity"):
-        allowed = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {allowed[core % len(allowed)]})
-        with open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123 (no path of ours)
-            file.write("500")
+def _evaluate(job: Job) -> EvaluationReport:
+    return evaluation.evaluate(
+        compressor=job.cell.compressor,
+        env_id=job.cell.env_id,
+        policy=job.policy,
+        runtime=job.cell.runtime,
+        episodes=job.cell.episodes,
+        seed=job.cell.repeat,
+        profilers=job.cell.profilers,
+        workers=1,
+    )
 
 
 class _Load:

@@ -19,7 +19,7 @@ ATTEMPTS = 2
 
 
 class LocalExecutor:
-    """Fresh interpreters, each pinned to one core, with one thread (`compressrl.study.executors`).
+    """Fresh interpreters, each with one thread (`compressrl.study.executors.Executor`).
 
     A process that dies (killed for memory, crashed in somebody's C code) is replaced and its cell run again,
     once; then the cell has failed.
@@ -28,20 +28,22 @@ class LocalExecutor:
     def __init__(self, workers: int, log: IO[bytes]) -> None:
         self._idle: list[_Worker] = []
         self._busy: list[_Worker] = []
-        self._cores = list(range(workers))  # whose process has not been started
+        self._unstarted = workers
         self._log = log
 
     @property
     def free(self) -> int:
-        return len(self._idle) + len(self._cores)
+        return len(self._idle) + self._unstarted
 
     @property
     def running(self) -> int:
         return len(self._busy)
 
     def submit(self, job: Job) -> None:
-        worker = self._idle.pop() if self._idle else _Worker(self._cores.pop(0), self._log)
-        self._give(worker, job, attempt=1)
+        if not self._idle:
+            self._idle.append(_Worker(self._log))
+            self._unstarted -= 1
+        self._give(self._idle.pop(), job, attempt=1)
 
     def finished(self, timeout: float) -> Iterator[Outcome]:
         ready = connection.wait([worker.connection for worker in self._busy], timeout)
@@ -70,9 +72,9 @@ class LocalExecutor:
         reason = worker.reason()
         worker.end()
         if worker.attempt < ATTEMPTS:
-            self._give(_Worker(worker.core, self._log), worker.job, worker.attempt + 1)
+            self._give(_Worker(self._log), worker.job, worker.attempt + 1)
             return None
-        self._cores.append(worker.core)
+        self._unstarted += 1
         return worker.job.failed(f"Its process died {ATTEMPTS} times: {reason}.")
 
     def __enter__(self) -> LocalExecutor:
@@ -91,13 +93,12 @@ class _Worker:
     job: Job
     attempt: int
 
-    def __init__(self, core: int, log: IO[bytes]) -> None:
-        self.core = core
+    def __init__(self, log: IO[bytes]) -> None:
         self.connection, theirs = connection.Pipe()
         with theirs:
             descriptor = theirs.fileno()
             self.process: subprocess.Popen[bytes] = fresh_process.start([descriptor], log)
-        fresh_process.instruct(self.process, local_worker.__name__, (descriptor, core))
+        fresh_process.instruct(self.process, local_worker.__name__, (descriptor,))
 
     def send(self) -> None:
         # Where it has died, its connection reads as ended.

@@ -6,14 +6,15 @@ import os
 import sys
 import threading
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from compressrl.study import jobs
 
 
-def main(descriptor: int, core: int) -> None:
+def main(descriptor: int) -> None:
     """Answer every job that arrives on the connection with its outcome."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    jobs.pin(core)
+    _go_first_when_memory_runs_out()
     connection = Connection(descriptor)
     while True:
         try:
@@ -26,3 +27,10 @@ def main(descriptor: int, core: int) -> None:
 def _end_with_parent() -> None:
     sys.stdin.buffer.read()
     os._exit(1)
+
+
+def _go_first_when_memory_runs_out() -> None:
+    """Let the system kill this process rather than its parent: one cell is lost, not the run."""
+    adjustment = Path("/proc/self/oom_score_adj")
+    if adjustment.exists():
+        adjustment.write_text("500")

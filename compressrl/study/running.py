@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -90,7 +91,7 @@ def run(store: Store, tally: Tally, executor: Executor, watch: Watch) -> None:
     with Claims(store.folder) as claims:
         runner = _Runner(store, tally, executor, claims)
         while tally.left:
-            for outcome in (*runner.fill(), *runner.collect()):
+            for outcome in itertools.chain(runner.fill(), runner.collect()):
                 watch(tally, outcome)
             watch(tally, None)
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from compressrl import evaluation
@@ -59,13 +55,3 @@ def test_what_fails_is_an_outcome_that_says_why(prepare, log, compressor, error)
     outcome = jobs.run(broken)
     assert (outcome.status, outcome.report) == ("failed", None)
     assert error in outcome.error
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
-def test_processes_are_pinned_to_one_core_each():
-    code = "import os; from compressrl.study import jobs; jobs.pin({}); print(*os.sched_getaffinity(0))"
-    allowed = sorted(os.sched_getaffinity(0))
-    for core in range(len(allowed) + 1):
-        words = [sys.executable, "-c", code.format(core)]
-        pinned = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-        assert pinned.split() == [str(allowed[core % len(allowed)])]

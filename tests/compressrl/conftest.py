@@ -1,4 +1,4 @@
-"""Small studies: tiny policies, the tiny environment, a compressor that notes every cell it runs in."""
+"""For tests of studies: tiny policies, and a compressor that notes every cell it runs in."""
 
 from __future__ import annotations
 
