@@ -163,6 +163,10 @@ class Policy:
             return onnx_graph.write_float(self.layers, self.observation_size)
         return onnx_graph.export_module(self.network, self.observation_size)
 
+    def digest(self) -> str:
+        """SHA-256 of all that the policy file holds, in hexadecimal."""
+        return _digest(*_describe(self))
+
     def to_bytes(self) -> bytes:
         """The policy file's content."""
         document, arrays = _describe(self)

@@ -36,7 +36,7 @@ def kernel() -> ctypes.CDLL | None:
     folder = resources.files("compressrl_algorithms")
     source = "".join(folder.joinpath(name).read_text() for name in ("mlp_stack.c", "elementwise.c"))
     try:
-        library = ctypes.CDLL(str(c_compiler.shared_library(source)))
+        library = ctypes.CDLL(str(c_compiler.shared_library(source, lambda: source)))
     except (c_compiler.CompilerError, OSError):
         return None
     if not library.stack_supported():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,10 +54,9 @@ class NativeRuntime:
 
 def _compiled(policy: Policy) -> Path:
     try:
-        source = c_source.write(policy)
+        return c_compiler.shared_library(c_source.key(policy), partial(c_source.write, policy))
     except UsageError as error:
         raise UsageError(f"The native runtime cannot execute it. {error}") from error
-    return c_compiler.shared_library(source)
 
 
 def _onnx_runtime() -> OnnxRuntime:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from compressrl import files, pipeline, sources
-from compressrl.c_code import c_compiler
+from compressrl.c_code import c_compiler, c_source
 from compressrl.errors import UsageError
 from compressrl.lab import Lab
 from compressrl.networks import onnx_graph
@@ -38,6 +38,19 @@ def test_a_policy_is_compiled_once(tmp_path, monkeypatch):
     assert compiled(tmp_path) == [library]
     assert library.stat().st_mtime_ns == made
     NativeRuntime().load(tiny_policy(seed=5))
+    assert len(compiled(tmp_path)) == 2
+
+
+def test_a_compiled_policy_loads_without_its_text_being_written(monkeypatch):
+    expected = NativeRuntime().load(tiny_policy())(states(1)[0])
+    monkeypatch.setattr(c_source, "write", lambda policy: pytest.fail("it was written"))
+    assert np.array_equal(NativeRuntime().load(tiny_policy())(states(1)[0]), expected)
+
+
+def test_changed_writing_code_compiles_anew(tmp_path, monkeypatch):
+    NativeRuntime().load(tiny_policy())
+    monkeypatch.setattr(c_source, "_code_digest", lambda: "another")
+    NativeRuntime().load(tiny_policy())
     assert len(compiled(tmp_path)) == 2
 
 
