@@ -11,6 +11,7 @@ of 95 %, the expanded one in 93-95 %; of 30 pairs 91-95 % and 93-96 %. Long tail
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
@@ -110,8 +111,14 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
     """95 % t-interval of the mean; None for a single value."""
     if len(values) < 2:
         return None
-    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1)) * stdev(values) / len(values) ** 0.5
+    half = _t_quantile(len(values) - 1) * stdev(values) / len(values) ** 0.5
     return fmean(values) - half, fmean(values) + half
+
+
+@functools.cache
+def _t_quantile(degrees: int) -> float:
+    """Upper end of Student's t at this confidence."""
+    return float(stats.t.ppf(0.5 + CONFIDENCE / 2, degrees))
 
 
 def score_interval(wins: Floats) -> tuple[float, float] | None:

@@ -51,14 +51,22 @@ def _names(subject: Subject) -> tuple[Cell, Cell]:
 def _return_cell(group: Group | None, side: str, published: float | None, source: str) -> Cell:
     """Mean return with its interval, the retention of the compressed, and the published return."""
     theirs = () if published is None else (f"paper {published:,.0f}",)
-    extra: Mapping[str, float | None] = {} if published is None else {"published": published}
+    extra: Mapping[str, tables.Value] = {} if published is None else {"published": published}
     if group is None:
         return Cell("not measured", theirs, None, {"": None, **extra}, "muted")
-    kept = group.kept.value if side == "compressed" else None
-    lines = (*(() if kept is None else (f"keeps {kept:.1%}",)), *theirs)
-    cell = tables.estimate(group.mean_return(side), ",.0f", *lines)
-    data = {**cell.data, **({} if kept is None else {"retention": kept}), **extra}
-    return Cell(cell.text, cell.notes, cell.value, data, cell.tone)
+    kept = _kept(group) if side == "compressed" else Cell("")
+    cell = tables.estimate(group.mean_return(side), ",.0f", *kept.notes, *theirs)
+    return Cell(cell.text, cell.notes, cell.value, {**cell.data, **kept.data, **extra}, cell.tone)
+
+
+def _kept(group: Group) -> Cell:
+    """The retention with its interval, as a note and as data; nothing where it is not known."""
+    value, ends = group.kept.value, group.kept.ci95
+    if value is None:
+        return Cell("")
+    low, high = ends or (None, None)
+    said = f"keeps {value:.1%}" + (f" ({tables.interval(ends, '.1%')})" if ends else "")
+    return Cell("", (said,), data={"retention": value, "retention low": low, "retention high": high})
 
 
 def _returns_text(

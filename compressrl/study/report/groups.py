@@ -17,7 +17,7 @@ from compressrl.records import Retention
 from compressrl.statistics import Floats, mean_interval
 from compressrl.study.grid import Subject
 from compressrl.study.report.methods import Method
-from compressrl.study.report.metrics import Metric
+from compressrl.study.report.metrics import METRICS, Metric
 
 Report = Mapping[str, Any]
 Interval = tuple[float, float] | None
@@ -103,6 +103,14 @@ class Group:
 
     def ratio(self, metric: Metric) -> Ratio:
         """Compressed over baseline."""
+        return self._ratios[metric.key]
+
+    @cached_property
+    def _ratios(self) -> Mapping[str, Ratio]:
+        """Every claim and figure asks for them again."""
+        return {metric.key: self._ratio(metric) for metric in METRICS}
+
+    def _ratio(self, metric: Metric) -> Ratio:
         for side in ("baseline", "compressed"):
             level = self.level(metric, side)
             if not level.value:
@@ -148,8 +156,9 @@ def _clear(metric: Metric, report: Report) -> bool | None:
         below = comp["energy"]["below_resolution"]
         return None if below is None else not below
     if metric.key == "memory":
-        ranges = [side["memory_bytes"]["details"].get("ranges") for side in (base, comp)]
-        if all(ranges):
+        details = [side["memory_bytes"]["details"] for side in (base, comp)]
+        ranges = [found.get("ranges") for found in details]
+        if all(ranges) and all(found["repeats"] > 1 for found in details):
             (low, high), (other_low, other_high) = (found["peak"] for found in ranges)
             return bool(high < other_low or other_high < low)
     return None

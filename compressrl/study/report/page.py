@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,8 +13,14 @@ from compressrl.study.report.figures.figure import Figure
 from compressrl.study.report.pooled import Pooled, pool
 from compressrl.study.report.reference import Reference
 from compressrl.study.report.tables import Table
-from compressrl.study.report.verdicts import Verdict, judge
+from compressrl.study.report.verdicts import Answer, Verdict, judge
 from compressrl.study.store import Outcome
+
+ANSWERS: dict[Answer, str] = {
+    "holds": "hold",
+    "does not hold": "do not hold",
+    "cannot be told yet": "cannot be told yet",
+}
 
 
 @dataclass(frozen=True)
@@ -59,12 +66,13 @@ class Page:
 def build(study: Study, outcomes: Sequence[Outcome], reference: Reference) -> Page:
     """Everything that the page says about a study; cells without an outcome have not run yet."""
     pooled = pool(study.cells, outcomes)
+    verdicts = tuple(judge(pooled, reference))
     sections = [
         _what_was_run(study, outcomes),
         Section(
             "verdicts",
             "Verdicts",
-            verdicts=tuple(judge(pooled, reference)),
+            verdicts=verdicts,
             paragraphs=_on_verdicts(reference),
         ),
         _compared(pooled, reference),
@@ -76,7 +84,7 @@ def build(study: Study, outcomes: Sequence[Outcome], reference: Reference) -> Pa
     ]
     return Page(
         title=f"Study: {study.name}",
-        lead=_lead(study, outcomes, pooled),
+        lead=_lead(study, outcomes, pooled, verdicts),
         sections=tuple(section for section in sections if not section.is_empty),
         footer=_footer(reference),
     )
@@ -86,19 +94,24 @@ def _present(*found: Figure | None) -> tuple[Figure, ...]:
     return tuple(figure for figure in found if figure is not None)
 
 
-def _lead(study: Study, outcomes: Sequence[Outcome], pooled: Pooled) -> str:
-    counts = overview.counts(study, outcomes)
-    state = f"{counts['done']} of {len(study.cells)} cells are done."
-    scored = [(overview.pooled_retention(pooled.of(method)), method) for method in pooled.compressors]
-    kept = [(found.value, method) for found, method in scored if found.value is not None]
+def _lead(study: Study, outcomes: Sequence[Outcome], pooled: Pooled, verdicts: Sequence[Verdict]) -> str:
+    done = overview.counts(study, outcomes)["done"]
+    parts = [f"{done} of {len(study.cells)} cells are done.", _most_and_least(pooled)]
+    if verdicts:
+        answers = Counter(verdict.answer for verdict in verdicts)
+        found = ", ".join(f"{answers[answer]} {words}" for answer, words in ANSWERS.items())
+        parts.append(f"Of {len(verdicts)} published claims, {found}.")
+    return " ".join(parts)
+
+
+def _most_and_least(pooled: Pooled) -> str:
+    scored = [(overview.pooled_retention(pooled.of(method)).value, method) for method in pooled.compressors]
+    kept = [(value, method.label) for value, method in scored if value is not None]
     if not kept:
-        return f"{state} No compressed policy has been measured yet."
-    value, method = max(kept, key=lambda pair: pair[0])
-    worst, other = min(kept, key=lambda pair: pair[0])
-    said = f"Over all policies, {method.label} keeps the most of the return ({value:.1%})"
-    return (
-        f"{state} {said}, {other.label} the least ({worst:.1%})." if method != other else f"{state} {said}."
-    )
+        return "No compressed policy has been measured yet."
+    (least, worst), (most, best) = min(kept), max(kept)
+    said = f"Over all policies, {best} keeps the most of the return ({most:.1%})"
+    return f"{said}, {worst} the least ({least:.1%})." if worst != best else f"{said}."
 
 
 def _what_was_run(study: Study, outcomes: Sequence[Outcome]) -> Section:

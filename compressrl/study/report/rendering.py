@@ -16,7 +16,7 @@ def count_text(count: Count) -> str:
     """`62 % of 9 policies (95 %: 35 % to 84 %); claimed: most`."""
     claimed = count.claimed if isinstance(count.claimed, str) else f"{count.claimed:.0%}"
     if count.share is None:
-        return f"{_first_up(count.says)}: none measured yet; claimed: {claimed}."
+        return f"{_first_up(count.says)}: no cell can tell yet; claimed: {claimed}."
     interval = f" (95 %: {tables.interval(count.ci95, '.0%')})" if count.ci95 else ""
     energy = f", energy {count.energy}" if count.energy else ""
     ours = f"ours {count.share:.0%}{interval}, n = {count.policies}{energy}"

@@ -63,7 +63,8 @@ def _stack(label: str, stages: Mapping[str, float], weights: float) -> Stack:
 
 def _text(rows: Sequence[Row]) -> str:
     shares = [stages["library"] / sum(stages.values()) for _, stages, _ in rows]
+    ends = dict.fromkeys((f"{min(shares):.0%}", f"{max(shares):.0%}"))
     return (
-        f"The library that runs the policy takes {min(shares):.0%} to {max(shares):.0%} of the memory on top "
+        f"The library that runs the policy takes {' to '.join(ends)} of the memory on top "
         "of an interpreter. The weights, all that compression can shrink, stand behind the bars in KiB."
     )

@@ -34,6 +34,7 @@ def side(
     below_resolution: bool | None = None,
     peak: int | None = 60 * MIB,
     ranges: tuple[int, int] | None = None,
+    measured: int = 5,
 ) -> Side:
     episodes = EpisodeRecords(
         tuple(range(len(returns))), tuple(returns), (1000,) * len(returns), (0.1,) * len(returns)
@@ -54,7 +55,7 @@ def side(
             None if unreadable else MIB,
             peak,
             "no smaps" if unreadable else "",
-            {} if ranges is None else {"ranges": {"peak": list(ranges)}},
+            {} if ranges is None else {"repeats": measured, "ranges": {"peak": list(ranges)}},
         ),
     )
 

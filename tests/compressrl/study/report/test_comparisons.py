@@ -34,7 +34,7 @@ def test_returns_stand_beside_the_published_ones_whatever_the_version(done):
             "sac",
             "Ant-v5",
             "100 / 100 to 100 / paper 4,000",
-            "50 / 50 to 50 / keeps 50.0% / paper 2,000",
+            "50 / 50 to 50 / keeps 50.0% (50.0% to 50.0%) / paper 2,000",
         ]
     ]
     assert PAPER.other_versions(["Ant-v5", "Other-v0"]) == {"Ant-v5": "Ant-v4"}
@@ -45,9 +45,9 @@ def test_the_csv_has_the_bare_values(done):
     heads, line = tables.to_csv(comparisons.returns(study, PAPER)).splitlines()
     assert heads == (
         "algorithm,environment,baseline,baseline low,baseline high,baseline published,"
-        "ptdq,ptdq low,ptdq high,ptdq retention,ptdq published"
+        "ptdq,ptdq low,ptdq high,ptdq retention,ptdq retention low,ptdq retention high,ptdq published"
     )
-    assert line == "sac,Ant-v5,100.0,100.0,100.0,4000.0,50.0,50.0,50.0,0.5,2000.0"
+    assert line == "sac,Ant-v5,100.0,100.0,100.0,4000.0,50.0,50.0,50.0,0.5,0.5,0.5,2000.0"
 
 
 def test_what_was_not_measured_still_shows_what_was_published(undone, done):

@@ -87,7 +87,7 @@ def test_memory_is_left_out_where_it_could_not_be_read(done):
     study = pooled(done("sac", "Ant-v5", "ptdq"), done("sac", "Ant-v5", "qat", compressed={"peak": None}))
     figure = memory.figure(study)
     assert [row[0].text for row in figure.table.rows] == ["baseline", "ptdq"]
-    assert "takes 87% to 87% of the memory" in figure.text
+    assert "takes 87% of the memory" in figure.text
 
 
 def test_curves_come_from_the_files_beside_the_policies(tmp_path: Path):

@@ -78,6 +78,12 @@ def test_a_single_repeat_is_clear_in_memory_where_the_ranges_are_apart(done, ran
     assert found.ratio(MEMORY).clear is clear
 
 
+def test_memory_that_was_measured_once_is_never_clear(done):
+    once = {"ranges": (58, 58), "measured": 1}, {"ranges": (62, 62), "measured": 1}
+    found = group(done("sac", "Ant-v5", "q", baseline=once[0], compressed=once[1]))
+    assert found.ratio(MEMORY).clear is None
+
+
 def test_what_was_not_measured_is_none_with_the_reason(done):
     found = group(done("sac", "Ant-v5", "q", compressed={"peak": None, "p50": None, "joules": None}))
     assert (found.ratio(MEMORY).value, found.ratio(MEMORY).reason) == (None, "no smaps")
