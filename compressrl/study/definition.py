@@ -79,10 +79,11 @@ class _Reader:
         return study
 
     def _subjects(self) -> list[Subject]:
+        algorithms = self._list("algorithms", _make("algorithm"))
         found = [
             Subject(algorithm, env_id)
             for env_id in self._list("environments", lambda env_id: environments.make(env_id).close())
-            for algorithm in self._list("algorithms", _make("algorithm"))
+            for algorithm in algorithms
         ]
         for name in self._list("policies", lambda name: Policy.load(self.path.parent / name)):
             path = (self.path.parent / name).resolve()
