@@ -147,7 +147,7 @@ def _story(report: Recommendation, trial: Trial) -> str:
     parts += [f"dropped: {trial.dropped}"] if trial.dropped else []
     if confirmed := report.confirmations.get(trial.label):
         parts.append(f"fresh episodes: {_kept(confirmed)}")
-    parts += [f"not in {skipped.runtime}: {skipped.reason}" for skipped in trial.skipped]
+    parts += [f"not in {' or '.join(s.runtime for s in trial.skipped)}"] if trial.skipped else []
     return "; ".join(parts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -115,13 +116,23 @@ def test_the_report_is_plain_json_and_a_file(report: Recommendation, folder: Pat
     assert ("ptsq", "native") in on_front
 
 
+@pytest.fixture
+def copied(report: Recommendation, folder: Path, tmp_path: Path) -> Path:
+    """A folder with the finished candidates of `report`."""
+    shutil.copytree(folder / "candidates", tmp_path / "candidates")
+    return tmp_path
+
+
 def test_the_same_command_takes_what_is_there_and_gives_the_same(
-    report: Recommendation, path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    report: Recommendation, path: Path, copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compressed: list[str] = []
     monkeypatch.setattr(pipeline, "run", lambda stages, policy, lab: compressed.append(stages))
-    again = recommend(path, runtimes=["onnx", "native", "torch"], out=folder)
+    again = recommend(path, runtimes=["onnx", "native", "torch"], out=copied)
+    more = recommend(path, runtimes=["onnx", "native", "torch"], out=copied, episodes=40)
     assert compressed == []
+    assert more.trials[1].returns[:20] == report.trials[1].returns
+    assert len(more.trials[1].returns) == 40
     assert again.chosen is not None
     assert again.chosen.trial.label == "ptsq"
     for before, after in zip(report.trials, again.trials, strict=True):
@@ -133,12 +144,10 @@ def test_the_same_command_takes_what_is_there_and_gives_the_same(
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"runtimes": ["native"]}])
-def test_another_search_in_the_same_folder_starts_anew(
-    report: Recommendation, path: Path, folder: Path, other: dict
-) -> None:
-    kept = set((folder / "candidates").glob("*.json"))
-    recommend(path, candidates=["ptsq"], episodes=2, out=folder, **other)
-    assert len(set((folder / "candidates").glob("*.json")) - kept) == 2  # the original and ptsq
+def test_another_search_in_the_same_folder_starts_anew(path: Path, copied: Path, other: dict) -> None:
+    kept = set((copied / "candidates").glob("*.json"))
+    recommend(path, candidates=["ptsq"], episodes=2, out=copied, **other)
+    assert len(set((copied / "candidates").glob("*.json")) - kept) == 2  # the original and ptsq
 
 
 def test_where_nothing_qualifies_the_closest_is_named_and_nothing_is_shipped(
