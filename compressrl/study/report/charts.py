@@ -26,7 +26,7 @@ class Dot:
 def by_category(
     title: str, names: Sequence[str], dots: Sequence[Dot], y_title: str, *, level: float | None = None
 ) -> Markup:
-    """Dots with intervals over categories: a dot's x is its category's number; series stand side by side.
+    """Dots with intervals over categories: a dot's x is its category's number; they stand side by side there.
 
     level: value at which a line is drawn, such as the baseline
     """
@@ -34,16 +34,15 @@ def by_category(
     include = () if level is None else (level,)
     y = svg.scale([*(d.y for d in dots), *ends], HEIGHT - BOTTOM, TOP, include=include)
     width = (WIDTH - RIGHT - LEFT) / max(len(names), 1)
-    series = sorted({dot.series for dot in dots})
-    step = min(width * 0.8 / max(len(series), 1), 16)
     parts = svg.axes(title, "", y_title, y)
     parts += _level_line(y, level)
     for place, name in enumerate(names):
         middle = LEFT + (place + 0.5) * width
         parts += _category(middle, width, name, crowded=len(names) > 4)
-    for dot in dots:
-        shift = (series.index(dot.series) - (len(series) - 1) / 2) * step
-        parts.append(_dot(dot, LEFT + (dot.x + 0.5) * width + shift, y))
+        here = [dot for dot in dots if dot.x == place]
+        step = min(width * 0.8 / max(len(here), 1), 16)
+        first = middle - (len(here) - 1) / 2 * step
+        parts += [_dot(dot, first + number * step, y) for number, dot in enumerate(here)]
     return svg.picture(title, WIDTH, HEIGHT, *parts)
 
 

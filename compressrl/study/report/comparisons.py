@@ -14,6 +14,7 @@ from compressrl.study.report.reference import Reference, ReferenceTable
 from compressrl.study.report.tables import Cell, Table
 from compressrl.study.report.verdicts import best, survives
 
+NONE_KEEPS = Cell("none keeps enough", data={"": None}, tone="bad")
 NOT_MEASURED = Cell("not measured", value=None, data={"": None}, tone="muted")
 
 
@@ -21,7 +22,7 @@ def returns(pooled: Pooled, reference: Reference) -> Table:
     """Average return of the baseline and of every method without a level."""
     published = reference.table("returns", "Average return")
     chosen = [method for method in pooled.compressors if method.level is None]
-    rows = [_returns_row(pooled, published, subject, chosen, reference.name) for subject in pooled.subjects]
+    rows = [_returns_row(pooled, published, subject, chosen) for subject in pooled.subjects]
     return Table(
         "returns",
         published.title,
@@ -32,15 +33,12 @@ def returns(pooled: Pooled, reference: Reference) -> Table:
 
 
 def _returns_row(
-    pooled: Pooled, published: ReferenceTable, subject: Subject, chosen: Sequence[Method], source: str
+    pooled: Pooled, published: ReferenceTable, subject: Subject, chosen: Sequence[Method]
 ) -> tuple[Cell, ...]:
     theirs = published.at(subject.algorithm, subject.env_id)
     group = pooled.baseline(subject)
-    baseline = _return_cell(group, "baseline", theirs.get("baseline"), source)
-    cells = [
-        _return_cell(pooled.groups.get((subject, m)), "compressed", theirs.get(m.name), source)
-        for m in chosen
-    ]
+    baseline = _return_cell(group, "baseline", theirs.get("baseline"))
+    cells = [_return_cell(pooled.groups.get((subject, m)), "compressed", theirs.get(m.name)) for m in chosen]
     return *_names(subject), baseline, *cells
 
 
@@ -48,7 +46,7 @@ def _names(subject: Subject) -> tuple[Cell, Cell]:
     return tables.word(algorithm_name(subject)), tables.word(subject.env_id)
 
 
-def _return_cell(group: Group | None, side: str, published: float | None, source: str) -> Cell:
+def _return_cell(group: Group | None, side: str, published: float | None) -> Cell:
     """Mean return with its interval, the retention of the compressed, and the published return."""
     theirs = () if published is None else (f"paper {published:,.0f}",)
     extra: Mapping[str, tables.Value] = {} if published is None else {"published": published}
@@ -93,27 +91,37 @@ def levels(pooled: Pooled, reference: Reference) -> Table | None:
     published = reference.table(
         "levels", f"The highest level that keeps {reference.kept_share:.0%} of the return"
     )
-    rows = []
-    for subject in pooled.subjects:
-        theirs, group = published.at(subject.algorithm, subject.env_id), pooled.baseline(subject)
-        chosen = [_level_cell(_sweep(pooled, subject, f), theirs, reference) for f in families]
-        baseline = _return_cell(group, "baseline", theirs.get("baseline"), reference.name)
-        rows.append((*_names(subject), baseline, *chosen))
+    rows = [
+        _levels_row(pooled, published, subject, families, reference.kept_share) for subject in pooled.subjects
+    ]
     text = (
         "Below a level: what it keeps, the levels that were measured, and the published one. A level counts "
         f"when the mean return over all episodes is at least {reference.kept_share:.0%} of the baseline's. "
+        "“Return at it” is that of the highest level that counts, in whatever sweep. "
     )
-    columns = ("algorithm", "environment", "baseline", *families)
+    columns = ("algorithm", "environment", "baseline", "return at it", *families)
     return Table("levels", published.title, columns, tuple(rows), text + published.note)
 
 
-def _sweep(pooled: Pooled, subject: Subject, family: str) -> list[Group]:
-    """The finished levels of one sweep on one policy, lowest first."""
-    found = [g for g in pooled.compressed if g.subject == subject and g.method.family == family]
+def _levels_row(
+    pooled: Pooled, published: ReferenceTable, subject: Subject, families: Sequence[str], kept_share: float
+) -> tuple[Cell, ...]:
+    theirs = published.at(subject.algorithm, subject.env_id)
+    baseline = _return_cell(pooled.baseline(subject), "baseline", theirs.get("baseline"))
+    swept = _swept(pooled, subject)
+    winner, kept = best(swept, "level", kept_share), theirs.get("kept")
+    alive = NONE_KEEPS if swept and winner is None else _return_cell(winner, "compressed", kept)
+    sweeps = ([group for group in swept if group.method.family == family] for family in families)
+    return *_names(subject), baseline, alive, *(_level_cell(sweep, theirs, kept_share) for sweep in sweeps)
+
+
+def _swept(pooled: Pooled, subject: Subject) -> list[Group]:
+    """The finished levels of all sweeps on one policy, lowest first."""
+    found = (group for group in pooled.compressed if group.subject == subject)
     return sorted((g for g in found if g.method.level is not None), key=lambda g: g.method.level or 0.0)
 
 
-def _level_cell(sweep: Sequence[Group], theirs: Mapping[str, Any], reference: Reference) -> Cell:
+def _level_cell(sweep: Sequence[Group], theirs: Mapping[str, Any], kept_share: float) -> Cell:
     name = sweep[0].method.name if sweep else ""
     published = theirs.get(name)
     notes = () if published is None else (f"paper {published:.2f}",)
@@ -121,7 +129,7 @@ def _level_cell(sweep: Sequence[Group], theirs: Mapping[str, Any], reference: Re
     if not sweep:
         return Cell("not measured", notes, None, {"": None, **extra}, "muted")
     measured = f"of {len(sweep)} from {sweep[0].method.level:g} to {sweep[-1].method.level:g}"
-    winner = best(sweep, "level", reference.kept_share)
+    winner = best(sweep, "level", kept_share)
     if winner is None or winner.method.level is None:
         return Cell("none", (measured, *notes), 0.0, {"": 0.0, **extra}, "bad")
     level, kept = winner.method.level, winner.kept.value
@@ -136,7 +144,7 @@ def best_levels(pooled: Pooled, reference: Reference) -> Table | None:
     published = reference.table("best", "The best of the swept methods")
     rows = []
     for subject in pooled.subjects:
-        swept = [g for g in pooled.compressed if g.subject == subject and g.method.level is not None]
+        swept = _swept(pooled, subject)
         winner = best(swept, "level", reference.kept_share)
         theirs = published.at(subject.algorithm, subject.env_id) or ""
         rows.append(
@@ -152,6 +160,6 @@ def best_levels(pooled: Pooled, reference: Reference) -> Table | None:
 
 def _winner_cell(winner: Group | None) -> Cell:
     if winner is None:
-        return Cell("none keeps enough", (), "", {"": None}, "bad")
+        return NONE_KEEPS
     kept, label = winner.kept.value, winner.method.label
     return Cell(label, (f"keeps {kept:.1%}",), label, {"": label, "retention": kept})

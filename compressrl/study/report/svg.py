@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 360, 250
-LEFT, RIGHT, TOP, BOTTOM = 58, 12, 26, 46
+LEFT, RIGHT, TOP, BOTTOM = 66, 12, 26, 46
 COLOURS, SHAPES = 7, 5  # of the page's style sheet; series beyond them repeat a colour with another shape
 
 

@@ -11,7 +11,9 @@ PAPER = Reference(
     environments={"Ant": "Ant-v4"},
     tables={
         "returns": ReferenceTable("Table 1", "", {"sac": {"Ant": {"baseline": 4000.0, "ptdq": 2000.0}}}),
-        "levels": ReferenceTable("Table 2", "", {"sac": {"Ant": {"baseline": 4000.0, "l1": 0.05}}}),
+        "levels": ReferenceTable(
+            "Table 2", "", {"sac": {"Ant": {"baseline": 4000.0, "kept": 3500.0, "l1": 0.05}}}
+        ),
         "best": ReferenceTable("Table 3", "", {"sac": {"Ant": "l2:0.25"}}),
     },
 )
@@ -70,8 +72,9 @@ KEPT = {("l1", 0.1): 99.0, ("l1", 0.2): 50.0, ("l2", 0.1): 99.0, ("l2", 0.2): 97
 
 def test_levels_are_the_highest_that_keep_enough(done):
     table = comparisons.levels(pooled(*sweep(done, KEPT)), PAPER)
-    assert table.columns == ("algorithm", "environment", "baseline", "l1", "l2")
+    assert table.columns == ("algorithm", "environment", "baseline", "return at it", "l1", "l2")
     assert text(table)[0][3:] == [
+        "97 / 97 to 97 / keeps 97.0% (97.0% to 97.0%) / paper 3,500",
         "0.10 / keeps 99.0% / of 2 from 0.1 to 0.2 / paper 0.05",
         "0.20 / keeps 97.0% / of 2 from 0.1 to 0.2",
     ]
@@ -79,7 +82,8 @@ def test_levels_are_the_highest_that_keep_enough(done):
 
 def test_a_sweep_that_keeps_nothing_says_none_and_not_nothing(done):
     table = comparisons.levels(pooled(*sweep(done, dict.fromkeys(KEPT, 10.0))), PAPER)
-    assert text(table)[0][3] == "none / of 2 from 0.1 to 0.2 / paper 0.05"
+    assert text(table)[0][3] == "none keeps enough"
+    assert text(table)[0][4] == "none / of 2 from 0.1 to 0.2 / paper 0.05"
 
 
 def test_the_best_of_all_sweeps(done):
