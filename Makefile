@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Small matrices gain nothing from more threads, and lose to the switching.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install evaluate test test-fast check format bench-compression bench-instrument bench-evaluate bench-runtimes bench-train clean
+.PHONY: install evaluate test test-fast check format bench-compression bench-instrument bench-evaluate bench-runtimes bench-train compare-returns clean
 
 install: $(STAMP)
 
@@ -51,6 +51,9 @@ bench-runtimes: install
 
 bench-train: install
 	$(BIN)/python tests/benchmarks/bench_train.py
+
+compare-returns: install
+	$(BIN)/python tests/benchmarks/compare_returns.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -11,6 +11,18 @@ from compressrl import defaults
 from compressrl.cli import terminal
 
 
+def seed_range(text: str) -> range:
+    """`0..9`, both ends included."""
+    first, _, last = text.partition("..")
+    try:
+        seeds = range(int(first), int(last) + 1)
+    except ValueError:
+        seeds = range(0)
+    if not seeds or seeds[0] < 0:
+        raise typer.BadParameter(f"{text!r} is not a range of seeds, e.g. 0..9.")
+    return seeds
+
+
 @terminal.reported
 def train(
     algo: Annotated[str, typer.Option(help="Algorithm, with options: sac or sac:learning_rate=1e-3.")],
@@ -19,8 +31,17 @@ def train(
         int, typer.Option(parser=terminal.step_count, metavar="STEPS", help="Environment steps in all: 1e6.")
     ] = defaults.TRAINING_STEPS,
     seed: Annotated[int, typer.Option(min=0, help="Everything random derives from it.")] = 0,
+    seeds: Annotated[
+        range | None,
+        typer.Option(
+            parser=seed_range, metavar="A..B", help="One run for each seed, side by side on all cores: 0..9."
+        ),
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the run; one that holds an unfinished run goes on with it.")
+        Path | None,
+        typer.Option(
+            help="Folder of the run (of the runs: OUT/seed0 ...); one that holds an unfinished run goes on."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="Torch device of the networks: cpu or cuda.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="The run's record as JSON on stdout.")] = False,
@@ -28,6 +49,9 @@ def train(
     """Train a policy; interrupted, the same command goes on from the last checkpoint."""
     from compressrl import runs
 
+    if seeds is not None:
+        _train_all(algo, env, steps, seeds, out, device, as_json)
+        return
     folder = out or runs.default_folder(algo, env, seed)
     try:
         with terminal.TerminalProgress() as progress:
@@ -47,3 +71,28 @@ def train(
     effort = f"{record['steps']:,} steps in {record['seconds'] / 60:.0f} minutes"
     text = f"{returns} over {record['episodes']} episodes, after {effort}\n{result.path}"
     terminal.console().print(text, soft_wrap=True)
+
+
+def _train_all(
+    algo: str, env: str, steps: int, seeds: range, out: Path | None, device: str, as_json: bool
+) -> None:
+    from compressrl import many_runs, runs
+
+    folders = {seed: out / f"seed{seed}" if out else runs.default_folder(algo, env, seed) for seed in seeds}
+    wanted = [many_runs.Run(algo, env, steps, seed, folders[seed], device) for seed in seeds]
+    try:
+        with terminal.TerminalProgress() as progress:
+            records = many_runs.train(wanted, progress=progress)
+    except KeyboardInterrupt:
+        terminal.say(f"The runs are in {folders[seeds[0]].parent}; the same command goes on with them.")
+        raise
+    if as_json:
+        terminal.print_json(records)
+        return
+    for record in records:
+        terminal.console().print(
+            f"[bold]{record['return_mean']:.0f}[/bold] return  {record['path']}", soft_wrap=True
+        )
+    returns = [record["return_mean"] for record in records]
+    mean, low, high = sum(returns) / len(returns), min(returns), max(returns)
+    terminal.console().print(f"mean {mean:.0f}, lowest {low:.0f}, highest {high:.0f}")

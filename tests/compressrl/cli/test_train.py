@@ -1,0 +1,30 @@
+"""`compressrl train` with many seeds, as it is typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from compressrl.cli import app
+
+RUN = ("train", "--algo", "ddpg:hidden=8,batch_size=16,learning_starts=50", "--env", "Pendulum-v1")
+
+
+@pytest.mark.parametrize("text", ["", "3", "3..1", "a..b", "-1..2", "0..1..2"])
+def test_what_is_no_range_of_seeds_is_refused(text: str) -> None:
+    result = CliRunner().invoke(app, [*RUN, f"--seeds={text}"])
+    assert result.exit_code == 2
+    assert "0..9" in result.stderr
+
+
+@pytest.mark.slow
+def test_the_records_of_all_seeds_are_one_json_value(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, [*RUN, "--steps=100", "--seeds=2..3", f"--out={tmp_path}", "--json"])
+    assert result.exit_code == 0, result.stderr
+    records = json.loads(result.stdout)
+    assert [(record["seed"], Path(record["path"]).parent) for record in records] == [
+        (seed, tmp_path / f"seed{seed}") for seed in (2, 3)
+    ]

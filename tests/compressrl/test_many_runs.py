@@ -1,0 +1,82 @@
+"""Runs of many seeds, each in a real process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+
+import pytest
+import torch
+
+from compressrl import many_runs, runs
+from compressrl.errors import CompressrlError, UsageError
+from compressrl.many_runs import Run
+from compressrl.training import CHECKPOINT, LEARNING_CURVE
+
+ALGORITHM = "ddpg:hidden=8,batch_size=16,learning_starts=50"
+
+
+def wanted(folder, seeds=(0, 1, 2), steps=300, algorithm=ALGORITHM):
+    return [Run(algorithm, "Pendulum-v1", steps, seed, folder / f"seed{seed}", "cpu") for seed in seeds]
+
+
+def curve(folder):
+    rows = [line.split(",") for line in (folder / LEARNING_CURVE).read_text().splitlines()]
+    return [(step, evaluated) for step, _, evaluated, _ in rows]  # but the seconds
+
+
+@pytest.mark.slow
+def test_each_run_is_what_its_seed_makes_alone(tmp_path):
+    told = []
+    records = many_runs.train(
+        wanted(tmp_path), at_once=2, progress=lambda task, done, *_: told.append((task, done))
+    )
+    assert [record["seed"] for record in records] == [0, 1, 2]
+    alone = runs.train(ALGORITHM, "Pendulum-v1", steps=300, seed=1, out=tmp_path / "alone")
+    assert curve(tmp_path / "seed1") == curve(tmp_path / "alone") != curve(tmp_path / "seed2")
+    assert records[1]["return_mean"] == alone.record["return_mean"]
+    written = json.loads((tmp_path / "seed1" / runs.RECORD).read_text())
+    assert records[1] == {**written, "path": str(tmp_path / "seed1" / runs.FINAL_POLICY)}
+    assert {(f"seed {seed}", 300) for seed in range(3)} <= set(told)
+
+
+def test_a_seed_that_fails_is_named_and_does_not_stop_the_others(tmp_path):
+    (tmp_path / "seed0").mkdir()
+    (tmp_path / "seed0" / runs.RECORD).write_text("{}")
+    with pytest.raises(UsageError, match=r"Seed 0 failed: .* finished run without its checkpoint"):
+        many_runs.train(wanted(tmp_path, (0, 1)), at_once=1)
+    assert (tmp_path / "seed1" / runs.RECORD).exists()
+
+
+def test_a_process_that_dies_is_told(tmp_path, monkeypatch):
+    def kill(trainer, progress):
+        created(trainer, wanted(tmp_path, (3,), steps=10**8)[0], progress)
+        trainer.process.kill()
+
+    created = many_runs._Trainer.__init__
+    monkeypatch.setattr(
+        many_runs._Trainer, "__init__", lambda trainer, run, progress: kill(trainer, progress)
+    )
+    with pytest.raises(CompressrlError, match="Seed 3 failed: its process ended with exit status -9"):
+        many_runs.train(wanted(tmp_path, (3,)))
+
+
+def test_what_is_wrong_for_all_is_said_before_anything_starts(tmp_path):
+    with pytest.raises(UsageError, match="hiden"):
+        many_runs.train(wanted(tmp_path, algorithm="ddpg:hiden=8"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_saves_the_runs_under_way(tmp_path):
+    def progress(task, done, *_):
+        if done >= 200 and not interrupted.is_set():
+            interrupted.set()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    interrupted = threading.Event()
+    with pytest.raises(KeyboardInterrupt):
+        many_runs.train(wanted(tmp_path, (0,), steps=10**8), progress=progress)
+    saved = torch.load(tmp_path / "seed0" / CHECKPOINT, weights_only=True)
+    assert saved["step"] >= 200
