@@ -29,7 +29,12 @@ from compressrl.networks import layers
 from compressrl.networks.fake_quantization import fake_quantize, to_integer
 from compressrl.policy import Policy
 
-SIZES = [(17, 256, 256, 6), (348, 256, 256, 17), (348, 1024, 1024, 17)]
+NETWORKS = {
+    (17, 256, 256, 6): "relu",
+    (348, 256, 256, 17): "relu",
+    (348, 1024, 1024, 17): "relu",
+    (17, 64, 64, 6): "tanh",  # as PPO and TRPO learn them
+}
 COLD_BYTES = 16 << 20
 READER = """
 #include <string.h>
@@ -46,11 +51,11 @@ uint64_t sum(const uint64_t *x, long n)
 Call = Callable[[], object]
 
 
-def float_policy(sizes: tuple[int, ...]) -> Policy:
+def float_policy(sizes: tuple[int, ...], activation: str) -> Policy:
     rng, row = np.random.default_rng(0), []
     for inputs, outputs in pairwise(sizes):
         weight = rng.normal(0, inputs**-0.5, (outputs, inputs)).astype(np.float32)
-        row += [layers.Linear(weight, np.zeros(outputs, np.float32)), layers.Activation("relu")]
+        row += [layers.Linear(weight, np.zeros(outputs, np.float32)), layers.Activation(activation)]
     row = (*row[:-1], layers.Activation("tanh"))
     return Policy("E-v0", "", sizes[0], -np.ones(sizes[-1]), np.ones(sizes[-1]), ("untrained",), layers=row)
 
@@ -108,8 +113,8 @@ def microseconds(calls: dict[str, Call], blocks: int, size: int, cold: bool) -> 
     return {name: float(np.median(values)) for name, values in times.items()}
 
 
-def table(sizes: tuple[int, ...], blocks: int) -> list[str]:
-    floating = float_policy(sizes)
+def table(sizes: tuple[int, ...], activation: str, blocks: int) -> list[str]:
+    floating = float_policy(sizes, activation)
     policies = {"fp32": floating, "int8": integer_policy(floating)}
     observation = np.random.default_rng(1).normal(size=sizes[0]).astype(np.float32)
     calls = {"onnx fp32, session.run": session_run(floating, observation)}
@@ -128,7 +133,7 @@ def table(sizes: tuple[int, ...], blocks: int) -> list[str]:
         cold = microseconds(calls, blocks * 3, 1, cold=True)
     reference = "onnx fp32, session.run"
     lines = [
-        f"### {'-'.join(map(str, sizes))}",
+        f"### {'-'.join(map(str, sizes))} {activation}",
         "",
         "| | warm, µs | of `session.run` | cold, µs | of `session.run` |",
         "| --- | ---: | ---: | ---: | ---: |",
@@ -146,8 +151,8 @@ def main() -> None:
     torch.set_num_threads(1)
     machine = host.describe()
     print(f"{machine['cpu']}, {machine['cores']} cores, onnxruntime {machine['onnxruntime']}\n")
-    for sizes in SIZES:
-        print("\n".join(table(sizes, options.blocks)))
+    for sizes, activation in NETWORKS.items():
+        print("\n".join(table(sizes, activation, options.blocks)))
 
 
 if __name__ == "__main__":
