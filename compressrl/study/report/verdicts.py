@@ -5,7 +5,8 @@ half) or "few" (less than half). What is counted, always among `methods` (all, w
 
 {"that", "have": [condition], "among": [condition], "level"}   groups that meet the conditions
 {"best": method, "by": "return" | "level"}                     policies whose best version is by this method
-{"fails": "above" | "from", "level"}                           policies no level above (from) this keeps
+{"fails": "above" | "from", "level", "nearest"}                policies no level above (from) this keeps;
+                                                               counted where a level up to `nearest` was tried
 
 A condition is {"metric", "below" | "above" | "at_least" | "at_most": ratio to the baseline, "clear": true};
 the metric "return" is the retention. Conditions on a metric that was not measured leave the group out.
@@ -168,24 +169,25 @@ def _is_best(groups: list[Group], statement: Statement, kept_share: float) -> fl
 
 
 def _fails(groups: list[Group], statement: Statement, kept_share: float) -> float | None:
-    """1 where no version of the asked levels keeps enough; None where none was measured."""
+    """1 where no version of the asked levels keeps enough; None where none near the limit was measured."""
     limit, strictly = statement["level"], statement["fails"] == "above"
-    levels = [(group.method.level, group) for group in groups if group.method.level is not None]
-    asked = [group for level, group in levels if (level > limit if strictly else level >= limit)]
-    known = [group for group in asked if group.kept.value is not None]
-    return float(not any(survives(group, kept_share) for group in known)) if known else None
+    known = [(g.method.level, g) for g in groups if g.method.level is not None and g.kept.value is not None]
+    asked = [(level, group) for level, group in known if (level > limit if strictly else level >= limit)]
+    if not any(level <= statement["nearest"] for level, _ in asked):
+        return None  # failing far above the limit says nothing about failing just above it
+    return float(not any(survives(group, kept_share) for _, group in asked))
 
 
 def _answer(claimed: float | str, share: float | None, interval: Interval) -> Answer:
     if share is None or interval is None:
         return "cannot be told yet"
     low, high = interval
-    if claimed in ("most", "few"):
-        above, below = ("holds", "does not hold") if claimed == "most" else ("does not hold", "holds")
-        return above if low > HALF else below if high < HALF else "cannot be told yet"  # type: ignore[return-value]
-    if not low <= float(claimed) <= high:
-        return "does not hold"
-    return "holds" if high - low <= WIDEST else "cannot be told yet"
+    if isinstance(claimed, str):
+        bears_out, refutes = (low > HALF, high < HALF) if claimed == "most" else (high < HALF, low > HALF)
+    else:
+        has_it = low <= claimed <= high
+        bears_out, refutes = has_it and high - low <= WIDEST, not has_it
+    return "holds" if bears_out else "does not hold" if refutes else "cannot be told yet"
 
 
 def _together(answers: list[Answer]) -> Answer:

@@ -17,7 +17,7 @@ REFERENCE = {
     "claims": [
         {
             "text": "It works",
-            "statements": [{"fails": "from", "level": 0.5, "methods": ["l1"], "claimed": 0.8}],
+            "statements": [{"fails": "from", "level": 0.5, "nearest": 0.5, "methods": ["l1"], "claimed": 0.8}],
         }
     ],
 }

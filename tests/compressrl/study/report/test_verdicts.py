@@ -126,12 +126,20 @@ def test_the_best_level_is_the_highest_that_keeps_enough(done):
 
 
 @pytest.mark.parametrize(
-    ("fails", "limit", "share"), [("above", 0.05, 0), ("above", 0.2, 1), ("from", 0.2, 0), ("from", 0.5, 1)]
+    ("fails", "limit", "nearest", "share"),
+    [
+        ("above", 0.05, 0.2, 0),
+        ("above", 0.05, 0.1, None),
+        ("above", 0.2, 0.5, 1),
+        ("from", 0.2, 0.2, 0),
+        ("from", 0.5, 0.5, 1),
+    ],
 )
-def test_survival_asks_the_levels_above_or_from_a_limit(done, fails, limit, share):
+def test_survival_asks_the_levels_above_or_from_a_limit(done, fails, limit, nearest, share):
     kept = {0.05: 99.0, 0.2: 95.0, 0.5: 10.0}
     outcomes = [done("sac", "Ant-v5", f"l1:ratio={r}", [100.0, 100.0], [k, k]) for r, k in kept.items()]
-    assert count(outcomes, {"fails": fails, "level": limit, "methods": ["l1"], "claimed": 0.4}).share == share
+    statement = {"fails": fails, "level": limit, "nearest": nearest, "methods": ["l1"], "claimed": 0.4}
+    assert count(outcomes, statement).share == share
 
 
 def test_a_claim_falls_with_one_of_its_statements(done):
