@@ -12,15 +12,8 @@ from compressrl.cli import app
 from compressrl.study.grid import Study, Subject
 from compressrl.study.store import Store
 
-REFERENCE = {
-    "name": "a paper",
-    "claims": [
-        {
-            "text": "It works",
-            "statements": [{"fails": "from", "level": 0.5, "nearest": 0.5, "methods": ["l1"], "claimed": 0.8}],
-        }
-    ],
-}
+STATEMENT = {"fails": "from", "level": 0.5, "nearest": 0.5, "methods": ["l1"], "claimed": 0.8}
+REFERENCE = {"name": "a paper", "claims": [{"text": "It works", "statements": [STATEMENT]}]}
 
 
 @pytest.fixture
