@@ -104,6 +104,15 @@ def test_what_is_deployed_is_measured_without_numpy_and_this_package():
     assert other.details["process"] == "reads the policy file"
 
 
+def test_native_adds_less_than_two_megabytes_to_the_interpreter():
+    policy = tiny_policy(hidden=(256, 256))
+    target = "compressrl_runtimes.native_runtime:NativeRuntime"
+    (record,) = _measure(Workload("baseline", policy, "native", target, {}, policy, states(50)))
+    stages = record.details["stages"]
+    assert record.library + record.model + record.runtime < 2e6
+    assert stages["steady"]["resident"] - stages["interpreter"]["resident"] < 2e6, "with code and weights"
+
+
 def test_a_policy_that_cannot_be_deployed_is_none_with_the_reason():
     (record,) = _measure(_workload("Undeployable"))
     assert (record.peak, record.reason) == (None, "It cannot leave the house.")
