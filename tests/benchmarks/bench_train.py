@@ -8,8 +8,10 @@ the times at which the environment was stepped; no evaluation falls into them. M
 from __future__ import annotations
 
 import argparse
+import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -76,6 +78,12 @@ def steps_a_second(
     return (steps - skip - 1) / (stamps[steps - 1] - stamps[skip])
 
 
+def sbx_rate(python: str, algorithm: str, env_id: str, steps: int) -> float:
+    script = Path(__file__).with_name("sbx_rate.py")
+    words = [python, str(script), algorithm, env_id, str(steps), str(LEARNING_STARTS), clock.__name__]
+    return float(subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
@@ -85,6 +93,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--algo", action="append", help="default: all")
     parser.add_argument("--env", action="append", help="default: HalfCheetah-v5 and Humanoid-v5")
+    parser.add_argument("--sbx", help="the Python of an environment with sbx-rl: a third column, off-policy")
     parser.add_argument(
         "--cpu-seconds",
         action="store_true",
@@ -100,13 +109,19 @@ def main() -> None:
         for algorithm in options.algo or (*OFF_POLICY, *ON_POLICY):
             off = algorithm in OFF_POLICY
             steps, skip = (options.steps, LEARNING_STARTS) if off else (8 * 2048, 2048)
-            rates: dict[str, list[float]] = {"ours": [], "theirs": []}
+            rates: dict[str, list[float]] = {"ours": [], "theirs": [], "sbx": []}
             for _ in range(options.rounds):
                 for who, train in (("theirs", theirs), ("ours", ours)):
                     torch.set_num_threads(options.threads)
                     rates[who].append(steps_a_second(train, algorithm, name, steps, skip))
+                if off and options.sbx:
+                    rates["sbx"].append(sbx_rate(options.sbx, algorithm, env_id, steps))
             ours_rate, theirs_rate = (float(np.median(rates[who])) for who in ("ours", "theirs"))
-            print(f"{algorithm:5}{env_id:23}{ours_rate:8.0f}{theirs_rate:8.0f}{ours_rate / theirs_rate:7.2f}")
+            line = f"{algorithm:5}{env_id:23}{ours_rate:8.0f}{theirs_rate:8.0f}{ours_rate / theirs_rate:7.2f}"
+            if rates["sbx"]:
+                sbx = float(np.median(rates["sbx"]))
+                line += f"   SBX{sbx:8.0f}{ours_rate / sbx:7.2f}"
+            print(line, flush=True)
 
 
 if __name__ == "__main__":
