@@ -72,8 +72,13 @@ def judge(pooled: Pooled, reference: Reference) -> list[Verdict]:
     """Raise UsageError for a statement that the module does not describe."""
     verdicts = []
     for claim in reference.claims:
-        counts = tuple(_count(statement, pooled, reference.kept_share) for statement in claim["statements"])
-        verdicts.append(Verdict(claim["text"], _together([count.answer for count in counts]), counts))
+        try:
+            counts = tuple(_count(one, pooled, reference.kept_share) for one in claim["statements"])
+            verdicts.append(Verdict(claim["text"], _together([count.answer for count in counts]), counts))
+        except (KeyError, TypeError) as error:
+            raise UsageError(
+                f"A claim of the reference lacks {error} or has it wrong: {dict(claim)}."
+            ) from error
     return verdicts
 
 
@@ -157,7 +162,7 @@ def _meets(group: Group, condition: Condition) -> bool | None:
 def _ratio(group: Group, metric: str) -> Ratio:
     if metric == "return":
         return Ratio(group.kept.value, group.kept.ci95, group.kept.ci95 is not None)
-    return group.ratio(next(found for found in METRICS if found.key == metric))
+    return group.ratio({found.key: found for found in METRICS}[metric])
 
 
 def _is_best(groups: list[Group], statement: Statement, kept_share: float) -> float | None:

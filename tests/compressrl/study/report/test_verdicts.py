@@ -156,6 +156,21 @@ def test_an_unknown_statement_is_refused(done):
         judge(pool([], []), Reference(claims=({"text": "t", "statements": [{"claimed": "most"}]},)))
 
 
+@pytest.mark.parametrize(
+    "claim",
+    [
+        {"text": "t"},
+        {"text": "t", "statements": [{"have": [{"metric": "return"}], "of": "policies"}]},
+        {"text": "t", "statements": [{"fails": "from", "level": 0.5, "methods": ["l1"], "claimed": 0.4}]},
+        {"text": "t", "statements": [{"of": "a", "that": "b", "have": [{"metric": "x"}], "claimed": "most"}]},
+    ],
+)
+def test_a_claim_that_lacks_something_is_told_to_its_author(done, claim):
+    outcomes = [done("sac", "Ant-v5", f"l1:ratio={level}") for level in (0.1, 0.5)]
+    with pytest.raises(UsageError, match="A claim of the reference lacks"):
+        judge(pool([o.cell for o in outcomes], outcomes), Reference(claims=(claim,)))
+
+
 @given(st.floats(0, 1), st.floats(0, 1), st.sampled_from(["most", "few"]))
 def test_most_and_few_never_hold_together(a, b, claimed):
     interval = (min(a, b), max(a, b))
