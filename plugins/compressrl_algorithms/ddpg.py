@@ -53,9 +53,9 @@ class DDPGLearner(Learner):
 
     @torch.no_grad()
     def explore(self, observation_BD: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        action_BA = self.network.act(observation_BD).tanh()
-        noise_BA = self.options.exploration_noise * networks.gaussian_like(action_BA, generator)
-        return (action_BA + noise_BA).clamp(-1, 1)
+        heads_BA = self.network.act(observation_BD)
+        noise_BA = networks.gaussian_like(heads_BA, generator)
+        return elementwise.noisy_tanh(heads_BA, noise_BA, self.options.exploration_noise)
 
     def update(
         self, batch: Batch, generator: torch.Generator, *, hold_actor: bool = False
@@ -75,8 +75,7 @@ class DDPGLearner(Learner):
 
     def target_action(self, observation_BD: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """The target actor's action (B, A), at which the next state is valued."""
-        action_BA: torch.Tensor = self.target_actor(observation_BD).tanh()
-        return action_BA
+        return elementwise.tanh(self.target_actor(observation_BD))
 
     def update_critics(self, batch: Batch, generator: torch.Generator) -> Scalar:
         """Regression on the Bellman target."""
@@ -85,9 +84,9 @@ class DDPGLearner(Learner):
 
     def update_actor(self, observation_BD: torch.Tensor) -> Scalar:
         """Deterministic policy gradient, DDPG eq. 6: that of the first critic's value through the action."""
-        action_BA = self.network.learn(observation_BD).tanh()
+        action_BA = elementwise.tanh(self.network.learn(observation_BD))
         loss, of_action_BA = self.critics.value_loss(observation_BD, action_BA, count=1)
-        self.network.descend(of_action_BA * (1 - action_BA.square()), self.optimizers["actor"])
+        self.network.descend(elementwise.tanh_gradient(action_BA, of_action_BA), self.optimizers["actor"])
         return loss
 
     def update_targets(self) -> None:

@@ -35,6 +35,21 @@ void squash_gradient(const float *heads, const float *action, const float *moved
         }
 }
 
+/* noise may be NULL */
+void noisy_tanh(const float *heads, const float *noise, long size, float scale, float most, float *action)
+{
+    for (long i = 0; i < size; i++) {
+        const float small = expf(-2 * fabsf(heads[i])), tanh_of = copysignf((1 - small) / (1 + small), heads[i]);
+        action[i] = noise ? clamp(tanh_of + clamp(scale * noise[i], -most, most), -1, 1) : tanh_of;
+    }
+}
+
+void tanh_gradient(const float *action, const float *of_action, long size, float *gradient)
+{
+    for (long i = 0; i < size; i++)
+        gradient[i] = of_action[i] * (1 - action[i] * action[i]);
+}
+
 static float lowest_of(const float *values, long count, long batch, long b, long *which)
 {
     *which = 0;

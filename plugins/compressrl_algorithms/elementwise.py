@@ -9,6 +9,7 @@ Shapes: B batch, A action, N critics.
 
 from __future__ import annotations
 
+import ctypes
 import math
 from typing import NamedTuple
 
@@ -73,6 +74,44 @@ def squash_gradient(
         float(of_log_prob), batch, size, LOG_STD_MIN, LOG_STD_MAX, gradient_BH.data_ptr(),
     )  # fmt: skip
     return gradient_BH
+
+
+def noisy_tanh(
+    heads_BA: torch.Tensor, noise_BA: torch.Tensor, scale: float, most: float = math.inf
+) -> torch.Tensor:
+    """The action tanh(heads) plus noise times scale, at most `most` of it, within (-1, 1)."""
+    library = kernel()
+    if library is None or not takes(heads_BA, noise_BA):
+        return (heads_BA.tanh() + (scale * noise_BA).clamp(-most, most)).clamp(-1, 1)
+    return _tanh(library, heads_BA, noise_BA.data_ptr(), scale, most)
+
+
+def tanh(heads_BA: torch.Tensor) -> torch.Tensor:
+    """The action without noise."""
+    library = kernel()
+    if library is None or not takes(heads_BA):
+        return heads_BA.tanh()
+    return _tanh(library, heads_BA, None, 0.0, 0.0)
+
+
+def _tanh(
+    library: ctypes.CDLL, heads_BA: torch.Tensor, noise: int | None, scale: float, most: float
+) -> torch.Tensor:
+    action_BA = torch.empty_like(heads_BA)
+    library.noisy_tanh(heads_BA.data_ptr(), noise, heads_BA.numel(), scale, most, action_BA.data_ptr())
+    return action_BA
+
+
+def tanh_gradient(action_BA: torch.Tensor, of_action_BA: torch.Tensor) -> torch.Tensor:
+    """Gradient of the heads of action = tanh(heads), from that of the action."""
+    library = kernel()
+    if library is None or not takes(action_BA, of_action_BA):
+        return of_action_BA * (1 - action_BA.square())
+    gradient_BA = torch.empty_like(action_BA)
+    library.tanh_gradient(
+        action_BA.data_ptr(), of_action_BA.data_ptr(), action_BA.numel(), gradient_BA.data_ptr()
+    )
+    return gradient_BA
 
 
 def value_loss(values_NB: torch.Tensor) -> tuple[Scalar, torch.Tensor]:

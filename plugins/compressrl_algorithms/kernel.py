@@ -21,6 +21,8 @@ SIGNATURES = {
     "stack_backward": [POINTER, *STACK, *[INT] * 3, *[POINTER] * 5, INT],
     "squash": [POINTER, POINTER, LONG, LONG, FLOAT, FLOAT, *[POINTER] * 3],
     "squash_gradient": [*[POINTER] * 4, FLOAT, LONG, LONG, FLOAT, FLOAT, POINTER],
+    "noisy_tanh": [POINTER, POINTER, LONG, FLOAT, FLOAT, POINTER],
+    "tanh_gradient": [POINTER, POINTER, LONG, POINTER],
     "value_loss": [POINTER, LONG, LONG, POINTER],
     "bellman_target": [*[POINTER, LONG] * 2, POINTER, LONG, LONG, POINTER, FLOAT, FLOAT, POINTER],
     "squared_error": [POINTER, POINTER, LONG, LONG, POINTER],

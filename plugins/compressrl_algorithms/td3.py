@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar
 import torch
 
 from compressrl.options import Option
-from compressrl_algorithms import networks
+from compressrl_algorithms import elementwise, networks
 from compressrl_algorithms.ddpg import DDPG, DDPGLearner
 from compressrl_algorithms.elementwise import Scalar
 from compressrl_algorithms.off_policy import Setup
@@ -50,17 +50,16 @@ class TD3Learner(DDPGLearner):
 
     def target_action(self, observation_BD: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Target policy smoothing: the target actor's action (B, A) plus clipped noise, TD3 eq. 14."""
-        action_BA = super().target_action(observation_BD, generator)
-        noise_BA = self.td3.target_noise * networks.gaussian_like(action_BA, generator)
-        limit = self.td3.target_noise_clip
-        return (action_BA + noise_BA.clamp(-limit, limit)).clamp(-1, 1)
+        heads_BA = self.target_actor(observation_BD)
+        noise_BA = networks.gaussian_like(heads_BA, generator)
+        return elementwise.noisy_tanh(heads_BA, noise_BA, self.td3.target_noise, self.td3.target_noise_clip)
 
     def update(
         self, batch: Batch, generator: torch.Generator, *, hold_actor: bool = False
     ) -> Mapping[str, Scalar]:
         values = {"critic_loss": self.update_critics(batch, generator)}
         self.updates += 1
-        if self.updates % self.td3.policy_delay == 0:
+        if int(self.updates) % self.td3.policy_delay == 0:
             if not hold_actor:
                 values["actor_loss"] = self.update_actor(batch.observation)
             self.update_targets()

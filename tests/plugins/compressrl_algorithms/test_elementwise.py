@@ -95,6 +95,19 @@ def test_what_does_not_lie_in_one_piece_is_taken_all_the_same():
     torch.testing.assert_close(gradient, (values - target) / 9)
 
 
+def test_tanh_with_noise_and_its_gradient():
+    heads, noise = (3 * normal(40, 3)).requires_grad_(True), normal(40, 3, seed=1)
+    action = heads.tanh()
+    (expected,) = torch.autograd.grad(action.sum(), heads)
+    torch.testing.assert_close(elementwise.tanh(heads.detach()), action.detach())
+    found = elementwise.tanh_gradient(action.detach(), torch.ones(40, 3))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    for scale, most in [(0.5, 0.4), (2.0, math.inf)]:
+        noisy = (action.detach() + (scale * noise).clamp(-most, most)).clamp(-1, 1)
+        assert (noisy.abs() == 1).any()
+        torch.testing.assert_close(elementwise.noisy_tanh(heads.detach(), noise, scale, most), noisy)
+
+
 def test_polyak():
     target, source = normal(37), normal(37, seed=1)
     expected = 0.9 * target + 0.1 * source
