@@ -28,6 +28,7 @@ class Display:
         self._name = study.name
         self._workers = workers
         self._estimates = Estimates(study, tally.outcomes.values())
+        self._left = self._time_left(tally)
         self._started = time.monotonic()
         self._console = terminal.console(stderr=True)
         self._live = Live(console=self._console, refresh_per_second=2, transient=True)
@@ -46,6 +47,7 @@ class Display:
     def __call__(self, tally: Tally, outcome: Outcome | None) -> None:
         if outcome is not None:
             self._estimates.learn(outcome)
+            self._left = self._time_left(tally)
             self._say(tally, outcome)
         if self._console.is_terminal:
             self._live.update(self._picture(tally))
@@ -57,26 +59,26 @@ class Display:
             if outcome.status == "failed":
                 self._console.print(line, soft_wrap=True, markup=False)
             return
-        terminal.say(f"[{self._elapsed:6.0f} s] {self._counts(tally)}; {line}")
+        terminal.say(f"[{self._elapsed:6.0f} s] {self._counts(tally)}, {self._pace(tally)}; {line}")
 
     def _picture(self, tally: Tally) -> Group:
         row = Table.grid(padding=(0, 1))
         bar = ProgressBar(total=tally.total, completed=len(tally.outcomes), width=30)
         row.add_row(self._name, bar, self._counts(tally))
         cells = [f"  running: {tally.left[key].cell.label}" for key in sorted(tally.running)]
-        return Group(row, *(Text(line, style="dim") for line in cells))
+        return Group(row, *(Text(line, style="dim") for line in (f"  {self._pace(tally)}", *cells)))
 
     def _counts(self, tally: Tally) -> str:
-        words = [f"{tally.done}/{tally.total} done"]
-        if tally.failed:
-            words.append(f"{tally.failed} failed")
-        words += [
-            f"{len(tally.running)} running",
-            f"{60 * tally.own / max(self._elapsed, 1e-9):.1f} cells/min",
-        ]
-        return ", ".join([*words, self._left(tally)])
+        failed = f", {tally.failed} failed" if tally.failed else ""
+        return f"{tally.done}/{tally.total} done{failed}"
 
-    def _left(self, tally: Tally) -> str:
+    def _pace(self, tally: Tally) -> str:
+        rate = f"{60 * tally.own / max(self._elapsed, 1e-9):.1f} cells/min"
+        if tally.left and not tally.running:
+            return f"{len(tally.left)} run by another process, {rate}, {self._left}"
+        return f"{len(tally.running)} running, {rate}, {self._left}"
+
+    def _time_left(self, tally: Tally) -> str:
         known = [self._estimates.seconds(job.cell) for job in tally.left.values()]
         seconds = [s for s in known if s is not None]
         if len(seconds) < len(known):

@@ -94,7 +94,7 @@ def _run(
     try:
         with (
             _executor(*engine, store) as executor,
-            study_progress.Display(study, workers, tally) as display,
+            study_progress.Display(study, executor.free, tally) as display,
         ):
             running.run(store, tally, executor, display)
     except KeyboardInterrupt:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import functools
 from collections.abc import Iterable
-from statistics import fmean
 
 from compressrl import plugins
 from compressrl.study.grid import Cell, Study
@@ -22,24 +21,26 @@ class Estimates:
 
     def __init__(self, study: Study, outcomes: Iterable[Outcome] = ()) -> None:
         self._table = study.seconds
-        self._seen: dict[tuple[str, ...], list[float]] = defaultdict(list)
+        self._seen: dict[tuple[str, ...], tuple[float, int]] = {}  # their sum and number
         for outcome in outcomes:
             self.learn(outcome)
 
     def learn(self, outcome: Outcome) -> None:
         if outcome.status == "done":
             for kind in _kinds(outcome.cell):
-                self._seen[kind].append(outcome.seconds)
+                total, count = self._seen.get(kind, (0.0, 0))
+                self._seen[kind] = total + outcome.seconds, count + 1
 
     def seconds(self, cell: Cell) -> float | None:
         """None where nothing is known of such a cell."""
         for kind in _kinds(cell):
             if kind in self._seen:
-                return fmean(self._seen[kind])
+                total, count = self._seen[kind]
+                return total / count
         return self._table.get(cell.compressor or BASELINE) or self._of_stages(cell)
 
     def _of_stages(self, cell: Cell) -> float | None:
-        known = [self._table.get(name, 0.0) for name in _names(cell)]
+        known = [self._table.get(name, 0.0) for name in _names(cell.compressor)]
         return sum(known) if all(known) else None
 
     def measured(self, cell: Cell) -> bool:
@@ -48,11 +49,12 @@ class Estimates:
 
 
 def _kinds(cell: Cell) -> tuple[tuple[str, ...], ...]:
-    names = _names(cell)
+    names = _names(cell.compressor)
     return ("pipeline", cell.compressor, cell.env_id), (*names, cell.env_id), names
 
 
-def _names(cell: Cell) -> tuple[str, ...]:
-    if not cell.compressor:
+@functools.cache
+def _names(compressor: str) -> tuple[str, ...]:
+    if not compressor:
         return (BASELINE,)
-    return tuple(plugins.parse(stage)[0] for stage in plugins.split(cell.compressor))
+    return tuple(plugins.parse(stage)[0] for stage in plugins.split(compressor))
