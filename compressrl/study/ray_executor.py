@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import warnings
 from collections.abc import Iterator
 from types import TracebackType
@@ -14,6 +15,7 @@ from compressrl.study.jobs import Job
 from compressrl.study.store import Outcome
 
 INSTALL = "pip install 'compressrl[ray]'"
+CONNECT_SECONDS = 10.0
 RETRIES = 2  # of a task whose process or node is lost
 
 
@@ -33,6 +35,7 @@ class RayExecutor:
             import ray
         except ModuleNotFoundError as error:
             raise UsageError(f"--executor ray needs Ray. Install it with: {INSTALL}.") from error
+        _check(address)
         self._ray: Any = ray
         self._workers = workers
         self._tasks: dict[Any, Job] = {}
@@ -78,3 +81,14 @@ class RayExecutor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ray.shutdown()
+
+
+def _check(address: str) -> None:
+    """Raise CompressrlError where nothing listens at host:port: Ray itself would try for minutes."""
+    host, separator, port = address.rpartition(":")
+    if "://" in address or not separator or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise CompressrlError(f"No Ray cluster at {address}: {error.strerror or error}.") from error

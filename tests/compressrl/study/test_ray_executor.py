@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 
-from compressrl.errors import UsageError
+from compressrl.errors import CompressrlError, UsageError
 from compressrl.study import jobs, running
 
 
@@ -18,6 +18,14 @@ def test_without_ray_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match=r"pip install 'compressrl\[ray\]'"):
         ray_executor.RayExecutor("", 1)
+
+
+def test_where_nothing_listens_it_says_so_at_once():
+    pytest.importorskip("ray", reason="Ray is not installed")
+    from compressrl.study import ray_executor
+
+    with pytest.raises(CompressrlError, match=r"No Ray cluster at 127\.0\.0\.1:1: Connection refused"):
+        ray_executor.RayExecutor("127.0.0.1:1", None)
 
 
 @pytest.fixture
