@@ -31,7 +31,7 @@ def compressrl(log):
 
     def run(*words, code: int = 0, **options) -> tuple[str, str]:
         process = start(*words, **options)
-        output, errors = process.communicate(timeout=200)
+        output, errors = process.communicate(timeout=400)
         assert process.returncode == code, errors
         return output, errors
 
@@ -152,7 +152,7 @@ def test_another_study_takes_finished_cells_over(compressrl, write, log):
 
 
 @pytest.mark.slow
-def test_a_damaged_cell_is_said_and_run_again(compressrl, write, log, monkeypatch):
+def test_a_damaged_cell_is_said_and_run_again(compressrl, write, log):
     path, out = write(compressors=["noting"], policies=["tiny0.policy"]), log.parent / "out"
     compressrl("run", path, "--out", out)
     damaged = next(iter(out.glob("cells/*.json")))
@@ -240,18 +240,17 @@ def test_what_another_process_leaves_when_it_is_killed_is_taken_over(compressrl,
 
 
 @pytest.mark.slow
-def test_killed_ten_times_it_ends_with_what_an_undisturbed_run_gives(compressrl, write, log, monkeypatch):
-    settings = {
-        "compressors": ["noting:seconds=0.3", "ptdq:preset=paper", "l1:ratio=0.2..0.4/0.1,preset=paper"],
-        "repeats": 3,
-    }
-    path, killed, calm = write(**settings), log.parent / "killed", log.parent / "calm"
+@pytest.mark.timeout(900)
+def test_killed_ten_times_it_ends_with_what_an_undisturbed_run_gives(compressrl, write, log):
+    compressors = ["noting:seconds=0.3", "l1:ratio=0.2..0.4/0.2,preset=paper"]
+    path = write(compressors=compressors, repeats=3)
+    killed, calm = log.parent / "killed", log.parent / "calm"
     for _ in range(10):
         kill_after_a_cell(compressrl.start("run", path, "--out", killed, "--workers", "2"), killed)
     compressrl("run", path, "--out", killed)
+    assert not list(killed.glob("cells/damaged/*"))
     for cached in (log.parent / "cache" / "study" / "cells").iterdir():
         cached.unlink()
     compressrl("run", path, "--out", calm)
-    assert len(returns(calm)) == 36
+    assert len(returns(calm)) == 24
     assert returns(killed) == returns(calm)
-    assert not list(killed.glob("cells/damaged/*"))
