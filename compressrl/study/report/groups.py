@@ -37,8 +37,8 @@ class Ratio:
     """Compressed over baseline of one metric: the geometric mean over repeats.
 
     ci95:  t-interval of its logarithm over repeats; None for a single repeat
-    clear: the difference is above the noise: the interval leaves out 1; for a single repeat what the report
-           itself says of it, and None where that says nothing
+    clear: the difference is above the noise: the interval leaves out 1 (for a single repeat, what the report
+           itself says of it, and None where that says nothing), and the policy differs less from itself
     kind:  how an energy figure came about, "" for the rest: an estimate must not be read as a measurement
     """
 
@@ -51,11 +51,15 @@ class Ratio:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """All finished repeats of one policy under one method; `reports` is not empty."""
+    """All finished repeats of one policy under one method; `reports` is not empty.
+
+    itself: the policy's comparison with itself in the same runtime, where that is finished: the noise
+    """
 
     subject: Subject
     method: Method
     reports: tuple[Report, ...]
+    itself: Group | None = None
 
     @property
     def policy(self) -> str:
@@ -119,12 +123,19 @@ class Group:
             math.log(self._read(r, metric, "compressed") / self._read(r, metric, "baseline"))
             for r in self.reports
         ]
-        interval = mean_interval(logs)
+        ends = mean_interval(logs)
+        clear = _clear(metric, self.reports[0]) if ends is None else not ends[0] <= 0 <= ends[1]
+        value, interval = (
+            math.exp(fmean(logs)),
+            None if ends is None else (math.exp(ends[0]), math.exp(ends[1])),
+        )
         kind = self._energy_kind if metric.key == "energy" else ""
-        if interval is None:
-            return Ratio(math.exp(logs[0]), None, _clear(metric, self.reports[0]), kind)
-        low, high = (math.exp(end) for end in interval)
-        return Ratio(math.exp(fmean(logs)), (low, high), not low <= 1 <= high, kind)
+        return Ratio(value, interval, clear and not self._is_noise(metric, value), kind)
+
+    def _is_noise(self, metric: Metric, value: float) -> bool:
+        """The policy differs as much from itself."""
+        noise = self.itself.ratio(metric).value if self.itself else None
+        return noise is not None and abs(math.log(value)) <= abs(math.log(noise))
 
     @property
     def _energy_kind(self) -> str:

@@ -99,8 +99,9 @@ def _lead(study: Study, outcomes: Sequence[Outcome], pooled: Pooled, verdicts: S
     parts = [f"{done} of {len(study.cells)} cells are done.", _most_and_least(pooled)]
     if verdicts:
         answers = Counter(verdict.answer for verdict in verdicts)
-        found = ", ".join(f"{answers[answer]} {words}" for answer, words in ANSWERS.items())
-        parts.append(f"Of {len(verdicts)} published claims, {found}.")
+        parts.append(
+            f"Published claims: {', '.join(f'{words} {answers[a]}' for a, words in ANSWERS.items())}."
+        )
     return " ".join(parts)
 
 

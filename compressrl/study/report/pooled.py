@@ -62,6 +62,10 @@ def pool(cells: Sequence[Cell], outcomes: Sequence[Outcome]) -> Pooled:
         elif outcome.status == "failed":
             failures[place].append(outcome.error)
     subjects = tuple(dict.fromkeys(cell.subject for cell in cells))
-    places = [(subject, method) for subject in subjects for method in found]
-    groups = {place: Group(*place, tuple(reports[place])) for place in places if reports[place]}
+    places = [(subject, method) for subject in subjects for method in found if reports[subject, method]]
+    groups: dict[Place, Group] = {}
+    for subject, method in sorted(places, key=lambda place: not place[1].is_baseline):
+        baseline = by_text.get(("", method.runtime))
+        itself = groups.get((subject, baseline)) if baseline else None
+        groups[subject, method] = Group(subject, method, tuple(reports[subject, method]), itself)
     return Pooled(groups, failures, subjects, tuple(found))

@@ -103,6 +103,17 @@ def test_estimated_and_measured_energy_stay_apart(done):
     assert median_ratio(groups, ENERGY, "measured") == pytest.approx(2.0)
 
 
+@pytest.mark.parametrize(("noise", "clear"), [(0.9, True), (1.2, True), (0.7, False), (1.5, False)])
+def test_a_difference_is_clear_only_above_that_of_the_policy_from_itself(done, noise, clear):
+    outcomes = [
+        done("sac", "Ant-v5", "", compressed={"joules": noise * 4e-5, "below_resolution": False}),
+        done("sac", "Ant-v5", "q", compressed={"joules": 3e-5, "below_resolution": False}),
+        done("sac", "Ant-v5", "", runtime="native", compressed={"joules": 1e-7}),
+    ]
+    (found,) = pool([o.cell for o in outcomes], outcomes).compressed
+    assert found.ratio(ENERGY).clear is clear
+
+
 def test_two_policy_files_of_one_algorithm_are_two_policies():
     cells = [Cell("sac", "Ant-v5", "q", "onnx", 0, 3, policy=f"/somewhere/{name}.policy") for name in "ab"]
     pooled = pool(cells, [Outcome(cell, "x", "failed", "why") for cell in cells])
