@@ -17,9 +17,9 @@ from compressrl.study.report.verdicts import Answer, Verdict, judge
 from compressrl.study.store import Outcome
 
 ANSWERS: dict[Answer, str] = {
-    "holds": "hold",
-    "does not hold": "do not hold",
-    "cannot be told yet": "cannot be told yet",
+    "holds": "that hold",
+    "does not hold": "that do not",
+    "cannot be told yet": "that cannot be told yet",
 }
 
 
@@ -99,9 +99,8 @@ def _lead(study: Study, outcomes: Sequence[Outcome], pooled: Pooled, verdicts: S
     parts = [f"{done} of {len(study.cells)} cells are done.", _most_and_least(pooled)]
     if verdicts:
         answers = Counter(verdict.answer for verdict in verdicts)
-        parts.append(
-            f"Published claims: {', '.join(f'{words} {answers[a]}' for a, words in ANSWERS.items())}."
-        )
+        found = ", ".join(f"{words}: {answers[answer]}" for answer, words in ANSWERS.items())
+        parts.append(f"Published claims {found}.")
     return " ".join(parts)
 
 

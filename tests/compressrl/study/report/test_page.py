@@ -99,7 +99,7 @@ def test_claims_are_judged_in_html_and_markdown(study_of, done):
     outcomes = [done("sac", f"E{n}-v5", "ptdq") for n in range(12)]
     made = page.build(study_of(*outcomes), outcomes, Reference(name="p", claims=claims))
     assert 'class="verdict does-not-hold"' in rendering.to_html(made)
-    assert "Published claims: hold 0, do not hold 1, cannot be told yet 0." in made.lead
+    assert "Published claims that hold: 0, that do not: 1, that cannot be told yet: 0." in made.lead
     assert "**does not hold**: “Nothing is kept”" in rendering.to_markdown(made)
     assert "ours 100% (95 %: 76% to 100%), n = 12; claimed: few." in rendering.to_markdown(made)
     assert made.verdicts[0].to_json()["counts"][0]["policies"] == 12
