@@ -110,7 +110,11 @@ def scale(
         missing = max(1.0, 5.01 * low / high) ** 0.5
         low, high = low / missing, high * missing
         return Scale(low, high, start, end, log=True)
-    air = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
+    magnitude = max(abs(low), abs(high))
+    if high - low > 1e-9 * magnitude and magnitude > 1e-12:
+        air = (high - low) * 0.06
+    else:  # one value, up to rounding
+        air = magnitude * 0.1 if magnitude > 1e-12 else 1.0
     return Scale(low - air, high + air, start, end)
 
 
