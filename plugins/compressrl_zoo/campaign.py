@@ -45,14 +45,11 @@ ON_POLICY_STEPS = {
 }
 OFF_POLICY_STEPS = 1_000_000
 
-# The shortest first: finished cells come in early.
+# On-policy runs take minutes. Of the others, first those where the paper's compressed policies kept least.
+OFF_POLICY_ENVS = ("HalfCheetah-v5", "Humanoid-v5", "Hopper-v5", "Ant-v5", "HumanoidStandup-v5")
 CELLS = (
     *(Cell(algorithm, env, steps) for env, steps in ON_POLICY_STEPS.items() for algorithm in ("trpo", "ppo")),
-    *(
-        Cell(algorithm, env, OFF_POLICY_STEPS)
-        for env in ON_POLICY_STEPS
-        for algorithm in ("ddpg", "td3", "sac")
-    ),
+    *(Cell(algorithm, env, OFF_POLICY_STEPS) for env in OFF_POLICY_ENVS for algorithm in ("sac", "td3", "ddpg")),
 )
 
 
