@@ -48,6 +48,8 @@ def show(study: Study, plan: Plan, tally: Tally, store: Store, workers: int, as_
     console = terminal.console()
     for line in _lines(document):
         console.print(line, soft_wrap=True)
+    if tally.done and store.folder.exists():  # which a dry run does not make
+        console.print(f"What came out: compressrl study report {escape(str(store.folder))}", soft_wrap=True)
 
 
 def say_damaged(store: Store) -> None:

@@ -92,7 +92,8 @@ class Store:
             return self._newer(document["compressrl"]) if newer else Study.from_json(document["study"])
         except FileNotFoundError:
             raise UsageError(
-                f"{self.folder} is not the folder of a study. `compressrl study run` makes one."
+                f"{self.folder} is not the folder of a study. `compressrl study run` makes one: "
+                "runs/study/NAME, unless --out names another."
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(

@@ -78,7 +78,10 @@ def test_run_status_and_export(compressrl, write, log):
     }  # fmt: skip
     assert not out.exists()
     output, errors = compressrl("run", path, "--out", out)
-    assert output == "small: 4 cells; 4 done, 0 failed, 0 missing, 0 left.\n"
+    assert output == (
+        "small: 4 cells; 4 done, 0 failed, 0 missing, 0 left.\n"
+        f"What came out: compressrl study report {out}\n"
+    )
     assert [line.partition("] ")[2].split()[0] for line in errors.splitlines()] == [
         "1/4",
         "2/4",
@@ -142,6 +145,7 @@ def test_another_study_takes_finished_cells_over(compressrl, write, log):
     wider = write("wider", compressors=["noting", "noting:seconds=0.1"])
     output, _ = compressrl("run", wider, "--out", log.parent / "two", "--dry-run")
     assert "6 cells; 4 done, 0 failed, 0 missing, 2 left" in output
+    assert "study report" not in output, "there is no folder yet"
     output, _ = compressrl("run", wider, "--out", log.parent / "two")
     assert "4 of them were run by other studies and are taken over." in output
     assert Counter(line.partition("Noting")[2] for line in log.read_text().splitlines()) == {
