@@ -49,7 +49,7 @@ OFF_POLICY_STEPS = 1_000_000
 OFF_POLICY_ENVS = ("HalfCheetah-v5", "Humanoid-v5", "Hopper-v5", "Ant-v5", "HumanoidStandup-v5")
 CELLS = (
     *(Cell(algorithm, env, steps) for env, steps in ON_POLICY_STEPS.items() for algorithm in ("trpo", "ppo")),
-    *(Cell(algorithm, env, OFF_POLICY_STEPS) for env in OFF_POLICY_ENVS for algorithm in ("sac", "td3", "ddpg")),
+    *(Cell(name, env, OFF_POLICY_STEPS) for env in OFF_POLICY_ENVS for name in ("sac", "td3", "ddpg")),
 )
 
 
