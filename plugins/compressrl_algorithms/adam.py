@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 
 import torch
 
-from compressrl_algorithms.kernel import kernel, takes
+from compressrl_algorithms.kernel import Moments, kernel, takes
 
 
 class Adam(torch.optim.Adam):
@@ -24,14 +25,16 @@ class Adam(torch.optim.Adam):
                 parameter.grad = gradient
             self.step()
             return
-        (beta1, beta2), epsilon = group["betas"], group["eps"]
         for parameter, gradient in zip(group["params"], gradients, strict=True):
-            state = self.state[parameter] or self._begin(parameter)
-            library.stack_adam(
-                parameter.data_ptr(), gradient.contiguous().data_ptr(), state["exp_avg"].data_ptr(),
-                state["exp_avg_sq"].data_ptr(), state["step"].data_ptr(), parameter.numel(), beta1, beta2,
-                group["lr"], epsilon,
-            )  # fmt: skip
+            moments = ctypes.byref(self.moments(parameter))
+            library.adam_step(moments, parameter.data_ptr(), gradient.contiguous().data_ptr())
+
+    def moments(self, parameter: torch.Tensor) -> Moments:
+        """What a step of this parameter needs, for the kernel: valid until a state is loaded."""
+        (group,) = self.param_groups
+        state = self.state[parameter] or self._begin(parameter)
+        pointers = (state[name].data_ptr() for name in ("exp_avg", "exp_avg_sq", "step"))
+        return Moments(*pointers, parameter.numel(), *group["betas"], group["lr"], group["eps"])
 
     def _begin(self, parameter: torch.Tensor) -> dict[str, torch.Tensor]:
         mean, square = torch.zeros_like(parameter.detach()), torch.zeros_like(parameter.detach())

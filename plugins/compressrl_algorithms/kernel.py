@@ -13,12 +13,16 @@ from compressrl.c_code import c_compiler
 
 POINTER, LONG, INT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
 FLOAT, DOUBLE = ctypes.c_float, ctypes.c_double
-STACK = [POINTER, INT]  # sizes and number of layers
 SIGNATURES = {
-    "stack_kept_bytes": [*STACK, INT, INT],
-    "stack_scratch_bytes": [*STACK, INT],
-    "stack_forward": [POINTER, *STACK, *[INT] * 3, POINTER, LONG, POINTER, LONG, INT, *[POINTER] * 3],
-    "stack_backward": [POINTER, *STACK, *[INT] * 3, *[POINTER] * 5, INT],
+    "stack_kept_bytes": [POINTER, INT, INT, INT],
+    "stack_scratch_bytes": [POINTER, INT, INT],
+    "stack_forward": [POINTER, INT, POINTER, INT, POINTER, POINTER],
+    "stack_backward": [POINTER, INT, *[POINTER] * 4, INT],
+    "stack_act": [POINTER] * 4,
+    "adam_step": [POINTER] * 3,
+    "stack_descend": [POINTER] * 4,
+    "stack_regress": [POINTER] * 5,
+    "stack_value_loss": [POINTER, INT, *[POINTER] * 3],
     "squash": [POINTER, POINTER, LONG, LONG, FLOAT, FLOAT, *[POINTER] * 3],
     "squash_gradient": [*[POINTER] * 4, FLOAT, LONG, LONG, FLOAT, FLOAT, POINTER],
     "noisy_tanh": [POINTER, POINTER, LONG, FLOAT, FLOAT, POINTER],
@@ -27,16 +31,46 @@ SIGNATURES = {
     "bellman_target": [*[POINTER, LONG] * 2, POINTER, LONG, LONG, POINTER, FLOAT, FLOAT, POINTER],
     "squared_error": [POINTER, POINTER, LONG, LONG, POINTER],
     "polyak": [POINTER, POINTER, LONG, FLOAT],
-    "stack_act": [POINTER, *STACK, INT, *[POINTER] * 3],
-    "stack_adam": [*[POINTER] * 5, LONG, *[DOUBLE] * 3, FLOAT],
 }
+RETURN_DOUBLE = ("squared_error", "value_loss", "stack_regress", "stack_value_loss")
+
+
+class Stack(ctypes.Structure):
+    """`struct stack` of mlp_stack.c."""
+
+    _fields_ = (
+        ("sizes", POINTER),
+        ("layers", INT),
+        ("count", INT),
+        ("batch", INT),
+        *((name, POINTER) for name in ("vector", "kept", "values", "gradient")),
+    )
+
+
+class Inputs(ctypes.Structure):
+    """`struct inputs` of mlp_stack.c."""
+
+    _fields_ = (("x", POINTER), ("y", POINTER), ("x_stride", LONG), ("y_stride", LONG), ("y_columns", INT))
+
+
+class Moments(ctypes.Structure):
+    """`struct adam` of mlp_stack.c."""
+
+    _fields_ = (
+        *((name, POINTER) for name in ("mean", "square", "step")),
+        ("size", LONG),
+        *((name, DOUBLE) for name in ("beta1", "beta2", "rate")),
+        ("epsilon", FLOAT),
+    )
 
 
 @functools.cache
 def kernel() -> ctypes.CDLL | None:
     """The compiled C files; None without a compiler, or where this CPU does not multiply bfloat16."""
     folder = resources.files("compressrl_algorithms")
-    source = "".join(folder.joinpath(name).read_text() for name in ("mlp_stack.c", "elementwise.c"))
+    source = "".join(
+        folder.joinpath(name).read_text() for name in ("mlp_stack.c", "elementwise.c", "fused.c")
+    )
     try:
         library = ctypes.CDLL(str(c_compiler.shared_library(source, lambda: source)))
     except (c_compiler.CompilerError, OSError):
@@ -45,7 +79,8 @@ def kernel() -> ctypes.CDLL | None:
         return None
     for name, signature in SIGNATURES.items():
         getattr(library, name).argtypes = signature
-    library.squared_error.restype = library.value_loss.restype = DOUBLE
+    for name in RETURN_DOUBLE:
+        getattr(library, name).restype = DOUBLE
     library.stack_kept_bytes.restype = library.stack_scratch_bytes.restype = LONG
     return library
 

@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from compressrl_algorithms.kernel import kernel, scratch, takes
+from compressrl_algorithms.adam import Adam
+from compressrl_algorithms.elementwise import Scalar
+from compressrl_algorithms.kernel import Inputs, Stack, kernel, scratch, takes
 from compressrl_algorithms.mlp_stack import MLPStack
 
 
@@ -27,9 +29,9 @@ class Memory(NamedTuple):
     """What the kernel works with for one batch size."""
 
     library: ctypes.CDLL
-    shape: tuple[Any, int]  # sizes and number of layers
-    batch: int
-    kept: torch.Tensor  # of the latest pass, for its gradient
+    stack: Stack
+    address: int  # of the stack
+    room: tuple[Any, ...]  # that the stack points to
     scratch: int  # bytes
 
 
@@ -47,15 +49,21 @@ class KernelStack(MLPStack):
     forgotten = MLPStack.forgotten | {"memories", "parameter_gradient"}
 
     def forward(self, *inputs_BI: torch.Tensor) -> torch.Tensor:
-        return self._call(0, self.count, inputs_BI) if self._takes(inputs_BI) else super().forward(*inputs_BI)
+        if not self._takes(inputs_BI):
+            return super().forward(*inputs_BI)
+        return self._call(self._memory(len(inputs_BI[0])), self.count, inputs_BI, keep=False)
 
     def learn(self, *inputs_BI: torch.Tensor) -> torch.Tensor:
-        return self._call(0, self.count, inputs_BI) if self._takes(inputs_BI) else super().learn(*inputs_BI)
+        if not self._takes(inputs_BI):
+            return super().learn(*inputs_BI)
+        self.latest = Pass(self._memory(len(inputs_BI[0])), self.count, 0)
+        return self._call(self.latest.memory, self.count, inputs_BI, keep=True)
 
     def probe(self, *inputs_BI: torch.Tensor, count: int | None = None) -> torch.Tensor:
         if not self._takes(inputs_BI):
             return super().probe(*inputs_BI, count=count)
-        return self._call(inputs_BI[-1].shape[1], count or self.count, inputs_BI)
+        self.latest = Pass(self._memory(len(inputs_BI[0])), count or self.count, inputs_BI[-1].shape[1])
+        return self._call(self.latest.memory, self.latest.networks, inputs_BI, keep=True)
 
     def gradient(self, of_outputs: torch.Tensor) -> torch.Tensor:
         """As MLPStack's; that of the parameters is overwritten by the next one."""
@@ -63,48 +71,80 @@ class KernelStack(MLPStack):
             return super().gradient(of_outputs)
         memory, count, columns = self.latest
         of_outputs = of_outputs.contiguous()
-        gradient = of_outputs.new_empty(memory.batch, columns) if columns else self.parameter_gradient
+        gradient = of_outputs.new_empty(memory.stack.batch, columns) if columns else self.parameter_gradient
         targets = (None, gradient.data_ptr()) if columns else (gradient.data_ptr(), None)
         memory.library.stack_backward(
-            self.vector.data_ptr(), *memory.shape, self.count, count, memory.batch, of_outputs.data_ptr(),
-            memory.kept.data_ptr(), scratch(memory.scratch), *targets, columns,
-        )  # fmt: skip
+            memory.address, count, of_outputs.data_ptr(), scratch(memory.scratch), *targets, columns
+        )
         return gradient
+
+    def descend(self, of_outputs: torch.Tensor, optimizer: Adam) -> None:
+        if not isinstance(self.latest, Pass):
+            return super().descend(of_outputs, optimizer)
+        memory, of_outputs = self.latest.memory, of_outputs.contiguous()
+        memory.library.stack_descend(
+            memory.address, self._moments(optimizer), of_outputs.data_ptr(), scratch(memory.scratch)
+        )
+        return None
+
+    def regress(self, target_B: torch.Tensor, *inputs_BI: torch.Tensor, optimizer: Adam) -> Scalar:
+        if not (self._takes(inputs_BI) and takes(target_B)):
+            return super().regress(target_B, *inputs_BI, optimizer=optimizer)
+        memory, (inputs, _alive) = self._memory(len(target_B)), _inputs(inputs_BI)
+        loss: float = memory.library.stack_regress(
+            memory.address, self._moments(optimizer), inputs, target_B.data_ptr(), scratch(memory.scratch)
+        )
+        return loss
+
+    def value_loss(self, *inputs_BI: torch.Tensor, count: int | None = None) -> tuple[Scalar, torch.Tensor]:
+        if not self._takes(inputs_BI):
+            return super().value_loss(*inputs_BI, count=count)
+        memory, (inputs, _alive) = self._memory(len(inputs_BI[0])), _inputs(inputs_BI)
+        gradient_BI = torch.empty_like(inputs_BI[-1], memory_format=torch.contiguous_format)
+        loss: float = memory.library.stack_value_loss(
+            memory.address, count or self.count, inputs, scratch(memory.scratch), gradient_BI.data_ptr()
+        )
+        return loss, gradient_BI
 
     def act(self, x_1I: torch.Tensor) -> torch.Tensor:
         if len(x_1I) != 1 or not takes(self.vector):
             return super().act(x_1I)
         memory, output_1O = self._memory(1), torch.empty(1, self.sizes[-1])
         memory.library.stack_act(
-            self.vector.data_ptr(), *memory.shape, self.count, x_1I.contiguous().data_ptr(),
-            scratch(memory.scratch), output_1O.data_ptr(),
-        )  # fmt: skip
+            memory.address, x_1I.contiguous().data_ptr(), scratch(memory.scratch), output_1O.data_ptr()
+        )
         return output_1O
 
     def _takes(self, inputs_BI: tuple[torch.Tensor, ...]) -> bool:
         # The kernel takes rows of a batch in pairs.
         return len(inputs_BI[0]) % 2 == 0 and takes(self.vector)
 
-    def _call(self, columns: int, count: int, inputs_BI: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        memory = self._memory(len(inputs_BI[0]))
-        outputs_NBO = torch.empty(count, memory.batch, self.sizes[-1])
-        x, *more = [x if x.stride(1) == 1 else x.contiguous() for x in inputs_BI]
-        second = (more[0].data_ptr(), more[0].stride(0), more[0].shape[1]) if more else (None, 0, 0)
+    def _call(
+        self, memory: Memory, count: int, inputs_BI: tuple[torch.Tensor, ...], *, keep: bool
+    ) -> torch.Tensor:
+        outputs_NBO = torch.empty(count, memory.stack.batch, self.sizes[-1])
+        inputs, _alive = _inputs(inputs_BI)
         memory.library.stack_forward(
-            self.vector.data_ptr(), *memory.shape, self.count, count, memory.batch, x.data_ptr(), x.stride(0),
-            *second, memory.kept.data_ptr(), scratch(memory.scratch), outputs_NBO.data_ptr(),
-        )  # fmt: skip
-        self.latest = Pass(memory, count, columns)
+            memory.address, count, inputs, keep, scratch(memory.scratch), outputs_NBO.data_ptr()
+        )
         return outputs_NBO
+
+    def _moments(self, optimizer: Adam) -> Any:
+        return ctypes.byref(optimizer.moments(self.vector))
 
     def _memory(self, batch: int) -> Memory:
         if batch not in self.memories:
-            library, sizes = kernel(), self.sizes
+            library, layers = kernel(), len(self.sizes) - 1
             assert library is not None
-            shape = (ctypes.c_int * len(sizes))(*sizes), len(sizes) - 1
-            kept = torch.empty(library.stack_kept_bytes(*shape, self.count, batch), dtype=torch.uint8)
-            needed = library.stack_scratch_bytes(*shape, batch)
-            self.memories[batch] = Memory(library, shape, batch, kept, needed)
+            sizes = (ctypes.c_int * (layers + 1))(*self.sizes)
+            kept = torch.empty(library.stack_kept_bytes(sizes, layers, self.count, batch), dtype=torch.uint8)
+            values = torch.empty(self.count, batch, self.sizes[-1])
+            rooms = (self.vector, kept, values, self.parameter_gradient)
+            addresses = (room.data_ptr() for room in rooms)
+            stack = Stack(ctypes.addressof(sizes), layers, self.count, batch, *addresses)
+            needed = library.stack_scratch_bytes(sizes, layers, batch)
+            address = ctypes.addressof(stack)
+            self.memories[batch] = Memory(library, stack, address, (sizes, *rooms), needed)
         return self.memories[batch]
 
     @functools.cached_property
@@ -115,3 +155,12 @@ class KernelStack(MLPStack):
     @functools.cached_property
     def parameter_gradient(self) -> torch.Tensor:
         return torch.empty_like(self.vector, requires_grad=False)
+
+
+def _inputs(inputs_BI: tuple[torch.Tensor, ...]) -> tuple[Any, list[torch.Tensor]]:
+    """The inputs for the kernel, and the tensors that it points to."""
+    x, *more = alive = [x if x.stride(1) == 1 else x.contiguous() for x in inputs_BI]
+    y, y_stride, y_columns = (
+        (more[0].data_ptr(), more[0].stride(0), more[0].shape[1]) if more else (None, 0, 0)
+    )
+    return ctypes.byref(Inputs(x.data_ptr(), y, x.stride(0), y_stride, y_columns)), alive

@@ -223,13 +223,17 @@ static void single_output(const uint16_t *x, int rows, long stride, const float 
     }
 }
 
-/* The shape of a stack: sizes[layers + 1], batch even. */
-struct shape {
+/* A stack at one batch size: sizes[layers + 1], batch even. */
+struct stack {
     const int *sizes;
     int layers, count, batch;
+    float *vector;   /* all parameters */
+    uint16_t *kept;  /* of a pass for its gradient */
+    float *values;   /* room for [count][batch][outputs] */
+    float *gradient; /* room for that of all parameters */
 };
 
-static long widest(const struct shape *s)
+static long widest(const struct stack *s)
 {
     long most = 0;
     for (int i = 0; i <= s->layers; i++)
@@ -238,7 +242,7 @@ static long widest(const struct shape *s)
 }
 
 /* Numbers that the inputs of the first `layers` layers of one network have as rows. */
-static long input_numbers(const struct shape *s, int layers)
+static long input_numbers(const struct stack *s, int layers)
 {
     long numbers = 0;
     for (int i = 0; i < layers; i++)
@@ -249,11 +253,11 @@ static long input_numbers(const struct shape *s, int layers)
 /* What a stack keeps of a pass for its gradient: inputs of all layers of all networks. */
 long stack_kept_bytes(const int *sizes, int layers, int count, int batch)
 {
-    const struct shape s = {sizes, layers, count, batch};
+    const struct stack s = {sizes, layers, count, batch, 0, 0, 0, 0};
     return 2 * count * input_numbers(&s, layers);
 }
 
-static uint16_t *input_rows(uint16_t *kept, const struct shape *s, int n, int layer)
+static uint16_t *input_rows(uint16_t *kept, const struct stack *s, int n, int layer)
 {
     /* The first input is the same for all networks. */
     return kept + (layer ? n : 0) * input_numbers(s, s->layers) + input_numbers(s, layer);
@@ -267,7 +271,7 @@ struct scratch {
     int *row_of;
 };
 
-static struct scratch cut(char *memory, const struct shape *s)
+static struct scratch cut(char *memory, const struct stack *s)
 {
     const long most = widest(s);
     struct scratch t = {.bias = (float *)memory, .weight = (pair *)memory + most};
@@ -281,12 +285,12 @@ static struct scratch cut(char *memory, const struct shape *s)
 
 long stack_scratch_bytes(const int *sizes, int layers, int batch)
 {
-    const struct shape s = {sizes, layers, 1, batch};
+    const struct stack s = {sizes, layers, 1, batch, 0, 0, 0, 0};
     return (char *)(cut(0, &s).row_of + batch) - (char *)0;
 }
 
 /* Where the parameters of a layer of network n begin: weights [count][outputs][inputs], biases [count][outputs]. */
-static void offsets(const struct shape *s, int n, int layer, long *weight, long *bias)
+static void offsets(const struct stack *s, int n, int layer, long *weight, long *bias)
 {
     long start = 0;
     for (int i = 0; i < layer; i++)
@@ -296,41 +300,52 @@ static void offsets(const struct shape *s, int n, int layer, long *weight, long 
     *bias = start + s->count * outputs * inputs + n * outputs;
 }
 
-/* Rows of x and y side by side -> out [used][batch][outputs] of the first `used` networks. x and y have `x_stride`
- * and `y_stride` floats a row, of y the first y_columns count, of x as many as are left. */
-void stack_forward(const float *vector, const int *sizes, int layers, int count, int used, int batch, const float *x,
-                   long x_stride, const float *y, long y_stride, int y_columns, uint16_t *kept, char *memory,
-                   float *out)
+/* Observations and, beside them, actions: rows of x and y, `x_stride` and `y_stride` floats apart, of y the first
+ * y_columns count, of x as many as are left. */
+struct inputs {
+    const float *x, *y;
+    long x_stride, y_stride;
+    int y_columns;
+};
+
+/* Inputs -> out [used][batch][outputs] of the first `used` networks. What a gradient needs is kept if asked for;
+ * else the pass stays within memory that is in the cache. */
+void stack_forward(const struct stack *s, int used, const struct inputs *in, int keep, char *memory, float *out)
 {
-    const struct shape s = {sizes, layers, count, batch};
-    const struct scratch scratch = cut(memory, &s);
-    const int x_columns = sizes[0] - y_columns;
-    to_rows(x, batch, x_columns, x_stride, kept, wide(sizes[0]), y_columns ? x_columns : wide(sizes[0]));
-    if (y_columns)
-        to_rows(y, batch, y_columns, y_stride, kept + x_columns, wide(sizes[0]), wide(sizes[0]) - x_columns);
-    for (int n = 0; n < used; n++)
-        for (int i = 0; i < layers; i++) {
-            const int inputs = sizes[i], outputs = sizes[i + 1], last = i + 1 == layers;
-            const uint16_t *input = input_rows(kept, &s, n, i);
+    struct scratch scratch = cut(memory, s);
+    uint16_t *const first = keep ? s->kept : (uint16_t *)scratch.input;
+    const int *const sizes = s->sizes, batch = s->batch, x_columns = sizes[0] - in->y_columns;
+    const long stride = wide(sizes[0]);
+    to_rows(in->x, batch, x_columns, in->x_stride, first, stride, in->y_columns ? x_columns : stride);
+    if (in->y_columns)
+        to_rows(in->y, batch, in->y_columns, in->y_stride, first + x_columns, stride, stride - x_columns);
+    for (int n = 0; n < used; n++) {
+        const uint16_t *input = first;
+        for (int i = 0; i < s->layers; i++) {
+            const int inputs = sizes[i], outputs = sizes[i + 1], last = i + 1 == s->layers;
             struct finish f = {.bias = scratch.bias, .relu = !last, .stride = wide(outputs)};
             long weight, bias;
-            offsets(&s, n, i, &weight, &bias);
+            offsets(s, n, i, &weight, &bias);
             if (last && outputs == 1) {
-                single_output(input, batch, wide(inputs), vector + weight, inputs, vector[bias], out + n * batch);
+                single_output(input, batch, wide(inputs), s->vector + weight, inputs, s->vector[bias], out + n * batch);
                 continue;
             }
-            transpose_floats(vector + weight, outputs, inputs, scratch.weight, wide(outputs));
+            transpose_floats(s->vector + weight, outputs, inputs, scratch.weight, wide(outputs));
             memset(scratch.bias, 0, sizeof(float) * wide(outputs));
-            memcpy(scratch.bias, vector + bias, sizeof(float) * outputs);
+            memcpy(scratch.bias, s->vector + bias, sizeof(float) * outputs);
             if (last) {
                 f.out = out + (long)n * batch * outputs;
                 f.out_rows = batch;
                 f.out_columns = outputs;
-            } else
-                f.rows = input_rows(kept, &s, n, i + 1);
+            } else if (keep)
+                f.rows = input_rows(s->kept, s, n, i + 1);
+            else
+                f.rows = i % 2 ? scratch.next_rows : scratch.rows;
             product((const pair *)input, wide(inputs) / 2, 1, scratch.weight, wide(outputs), (inputs + 1) / 2, batch,
                     (int)wide(outputs), &f);
+            input = f.rows;
         }
+    }
 }
 
 /* Numbers of the rows that are not all zeros, and how many there are; where that is odd, one more that is any. */
@@ -364,13 +379,12 @@ static void parameter_gradient(const struct scratch *scratch, const uint16_t *x,
 /* From the gradient of `out`: that of all parameters (used = count), or NULL; that of the last `columns` inputs
  * [batch][columns], summed over the networks, or NULL. Where only the latter is wanted, rows whose gradient is zero
  * are left out: below the minimum over networks, each row has its gradient in one of them. */
-void stack_backward(const float *vector, const int *sizes, int layers, int count, int used, int batch,
-                    const float *out_gradient, uint16_t *kept, char *memory, float *gradient, float *input_gradient,
-                    int columns)
+void stack_backward(const struct stack *s, int used, const float *out_gradient, char *memory, float *gradient,
+                    float *input_gradient, int columns)
 {
-    const struct shape s = {sizes, layers, count, batch};
+    const int *const sizes = s->sizes, layers = s->layers, batch = s->batch;
     const long out_stride = wide(sizes[layers]);
-    struct scratch scratch = cut(memory, &s);
+    struct scratch scratch = cut(memory, s);
     const int *row_of = gradient ? 0 : scratch.row_of;
     if (input_gradient)
         memset(input_gradient, 0, sizeof(float) * batch * columns);
@@ -382,16 +396,16 @@ void stack_backward(const float *vector, const int *sizes, int layers, int count
                     scratch.rows + r * out_stride, out_stride, out_stride);
         for (int i = layers - 1; i >= 0; i--) {
             const int inputs = sizes[i], outputs = sizes[i + 1];
-            uint16_t *input = input_rows(kept, &s, n, i), *const rows = scratch.rows;
+            uint16_t *input = input_rows(s->kept, s, n, i), *const rows = scratch.rows;
             long weight, bias;
-            offsets(&s, n, i, &weight, &bias);
+            offsets(s, n, i, &weight, &bias);
             if (gradient)
                 parameter_gradient(&scratch, input, batch, inputs, outputs, gradient + weight, gradient + bias);
             if (i || input_gradient) {
                 /* (batch x outputs) . (outputs x inputs), of the first layer only the columns that are asked for */
                 const int from = i ? 0 : inputs - columns;
                 struct finish f = {.stride = wide(inputs - from), .row_of = row_of};
-                interleave_floats(vector + weight + from, outputs, inputs - from, inputs, scratch.weight, f.stride);
+                interleave_floats(s->vector + weight + from, outputs, inputs - from, inputs, scratch.weight, f.stride);
                 if (i) {
                     f.mask = input;
                     f.rows = scratch.next_rows;
@@ -410,47 +424,52 @@ void stack_backward(const float *vector, const int *sizes, int layers, int count
 }
 
 /* One observation through network 0 in float: x [sizes[0]] -> out. */
-void stack_act(const float *vector, const int *sizes, int layers, int count, const float *x, char *memory, float *out)
+void stack_act(const struct stack *s, const float *x, char *memory, float *out)
 {
-    const struct shape s = {sizes, layers, count, 1};
-    float *hidden = (float *)memory, *next = hidden + widest(&s);
-    for (int i = 0; i < layers; i++) {
-        const int inputs = sizes[i], outputs = sizes[i + 1], last = i + 1 == layers;
+    float *hidden = (float *)memory, *next = hidden + widest(s);
+    for (int i = 0; i < s->layers; i++) {
+        const int inputs = s->sizes[i], outputs = s->sizes[i + 1], last = i + 1 == s->layers;
         float *const result = last ? out : next;
         long weight, bias;
-        offsets(&s, 0, i, &weight, &bias);
+        offsets(s, 0, i, &weight, &bias);
         for (int o = 0; o < outputs; o++) {
-            const float *row = vector + weight + (long)o * inputs;
+            const float *row = s->vector + weight + (long)o * inputs;
             __m512 sum = _mm512_setzero_ps();
             for (int c = 0; c < inputs; c += LANES) {
                 const __mmask16 exist = first_lanes(inputs - c);
                 sum = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(exist, x + c), _mm512_maskz_loadu_ps(exist, row + c), sum);
             }
-            const float y = _mm512_reduce_add_ps(sum) + vector[bias + o];
+            const float y = _mm512_reduce_add_ps(sum) + s->vector[bias + o];
             result[o] = last || y > 0 ? y : 0;
         }
         x = next, next = hidden, hidden = result;
     }
 }
 
-/* Adam (Kingma & Ba 2015, algorithm 1) on `size` parameters; `step` counts the steps. */
-void stack_adam(float *vector, const float *gradient, float *mean, float *square, float *step, long size, double beta1,
-                double beta2, double rate, float epsilon)
+/* What Adam (Kingma & Ba 2015, algorithm 1) knows of `size` parameters; `step` counts the steps. */
+struct adam {
+    float *mean, *square, *step;
+    long size;
+    double beta1, beta2, rate;
+    float epsilon;
+};
+
+void adam_step(const struct adam *a, float *vector, const float *gradient)
 {
-    *step += 1;
-    const __m512 of_mean = _mm512_set1_ps((float)(1 - beta1)), of_square = _mm512_set1_ps((float)(1 - beta2));
-    const __m512 corrected_rate = _mm512_set1_ps((float)(rate / (1 - pow(beta1, *step))));
-    const __m512 correction = _mm512_set1_ps((float)(1 / sqrt(1 - pow(beta2, *step))));
-    for (long i = 0; i < size; i += LANES) {
-        const __mmask16 exist = first_lanes(size - i);
+    *a->step += 1;
+    const __m512 of_mean = _mm512_set1_ps((float)(1 - a->beta1)), of_square = _mm512_set1_ps((float)(1 - a->beta2));
+    const __m512 corrected_rate = _mm512_set1_ps((float)(a->rate / (1 - pow(a->beta1, *a->step))));
+    const __m512 correction = _mm512_set1_ps((float)(1 / sqrt(1 - pow(a->beta2, *a->step))));
+    for (long i = 0; i < a->size; i += LANES) {
+        const __mmask16 exist = first_lanes(a->size - i);
         const __m512 g = _mm512_maskz_loadu_ps(exist, gradient + i), p = _mm512_maskz_loadu_ps(exist, vector + i);
-        __m512 m = _mm512_maskz_loadu_ps(exist, mean + i), v = _mm512_maskz_loadu_ps(exist, square + i);
+        __m512 m = _mm512_maskz_loadu_ps(exist, a->mean + i), v = _mm512_maskz_loadu_ps(exist, a->square + i);
         m = _mm512_fmadd_ps(of_mean, _mm512_sub_ps(g, m), m);
         v = _mm512_fmadd_ps(of_square, _mm512_sub_ps(_mm512_mul_ps(g, g), v), v);
-        const __m512 deviation = _mm512_fmadd_ps(_mm512_sqrt_ps(v), correction, _mm512_set1_ps(epsilon));
+        const __m512 deviation = _mm512_fmadd_ps(_mm512_sqrt_ps(v), correction, _mm512_set1_ps(a->epsilon));
         const __m512 move = _mm512_div_ps(_mm512_mul_ps(corrected_rate, m), deviation);
-        _mm512_mask_storeu_ps(mean + i, exist, m);
-        _mm512_mask_storeu_ps(square + i, exist, v);
+        _mm512_mask_storeu_ps(a->mean + i, exist, m);
+        _mm512_mask_storeu_ps(a->square + i, exist, v);
         _mm512_mask_storeu_ps(vector + i, exist, _mm512_sub_ps(p, move));
     }
 }

@@ -16,6 +16,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from compressrl_algorithms import elementwise
+from compressrl_algorithms.adam import Adam
+from compressrl_algorithms.elementwise import Scalar
+
 
 class Layer(NamedTuple):
     """One layer of all networks, as views of a vector."""
@@ -100,6 +104,27 @@ class MLPStack(nn.Module):
         outputs, source = self.latest
         gradient: torch.Tensor = torch.autograd.grad(outputs, source, of_outputs)[0]
         return gradient
+
+    def descend(self, of_outputs: torch.Tensor, optimizer: Adam) -> None:
+        """One step on the parameters, from the gradient of the outputs of the latest `learn`."""
+        optimizer.descend([self.gradient(of_outputs)])
+
+    def regress(self, target_B: torch.Tensor, *inputs_BI: torch.Tensor, optimizer: Adam) -> Scalar:
+        """One step down half the squared error of single outputs, mean over B, summed over N; returns that
+        (before).
+        """
+        values_NB = self.learn(*inputs_BI).squeeze(2)
+        loss, gradient_NB = elementwise.squared_error(values_NB, target_B)
+        self.descend(gradient_NB.unsqueeze(2), optimizer)
+        return loss
+
+    def value_loss(self, *inputs_BI: torch.Tensor, count: int | None = None) -> tuple[Scalar, torch.Tensor]:
+        """Minus the mean of the lowest single output of the first `count` networks; its gradient of the last
+        input.
+        """
+        values_NB = self.probe(*inputs_BI, count=count).squeeze(2)
+        loss, gradient_NB = elementwise.value_loss(values_NB)
+        return loss, self.gradient(gradient_NB.unsqueeze(2))
 
     def _evaluate(
         self, vector: torch.Tensor, count: int, inputs_BI: tuple[torch.Tensor, ...]

@@ -85,10 +85,7 @@ class Critics(nn.Module):
         self, observation_BD: torch.Tensor, action_BA: torch.Tensor, target_B: torch.Tensor, optimizer: Adam
     ) -> Scalar:
         """One step down the mean over B of half the squared error, summed over N; returns that (before)."""
-        values_NB = self.stack.learn(observation_BD, action_BA).squeeze(2)
-        loss, gradient_NB = elementwise.squared_error(values_NB, target_B)
-        optimizer.descend([self.stack.gradient(gradient_NB.unsqueeze(2))])
-        return loss
+        return self.stack.regress(target_B, observation_BD, action_BA, optimizer=optimizer)
 
     def value_loss(
         self, observation_BD: torch.Tensor, action_BA: torch.Tensor, count: int | None = None
@@ -96,9 +93,7 @@ class Critics(nn.Module):
         """Minus the mean of the lowest value of all critics, or of the first `count` only; and its gradient
         of the action (B, A).
         """
-        values_NB = self.stack.probe(observation_BD, action_BA, count=count).squeeze(2)
-        loss, gradient_NB = elementwise.value_loss(values_NB)
-        return loss, self.stack.gradient(gradient_NB.unsqueeze(2))
+        return self.stack.value_loss(observation_BD, action_BA, count=count)
 
 
 class Actor(nn.Module):
@@ -140,10 +135,9 @@ class Actor(nn.Module):
     def descend(self, gradient_BH: torch.Tensor, optimizer: Adam) -> None:
         """One step, from the gradient of the outputs of the latest `learn`."""
         if self.stack is not None:
-            gradients: Sequence[torch.Tensor] = [self.stack.gradient(gradient_BH.unsqueeze(0))]
+            self.stack.descend(gradient_BH.unsqueeze(0), optimizer)
         else:
-            gradients = torch.autograd.grad(self.latest, self.learnt(), gradient_BH)
-        optimizer.descend(gradients)
+            optimizer.descend(torch.autograd.grad(self.latest, self.learnt(), gradient_BH))
 
     def plain(self, observation_BD: torch.Tensor) -> torch.Tensor:
         """The same by the modules themselves, in float32; differentiable."""

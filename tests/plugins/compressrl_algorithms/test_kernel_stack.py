@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from compressrl_algorithms import kernel_stack
+from compressrl_algorithms.adam import Adam
 from compressrl_algorithms.kernel import kernel
 from compressrl_algorithms.kernel_stack import KernelStack
 from compressrl_algorithms.mlp_stack import MLPStack
@@ -146,3 +147,47 @@ def test_without_a_compiler_it_is_plain_torch(monkeypatch, tmp_path):
     finally:
         kernel.cache_clear()
     assert type(kernel_stack.make((5, 8, 1), 1, bfloat16=False)) is MLPStack
+
+
+@needs_kernel
+@pytest.mark.parametrize(
+    ("sizes", "count"), [((23, 256, 256, 1), 2), ((9, 40, 1), 3), ((5, 8, 24, 40, 1), 1)]
+)
+def test_steps_in_one_call_are_the_steps_one_by_one(sizes, count):
+    """Bit for bit: a regression, a value's gradient and a descent of KernelStack and of its parts."""
+    _, fused = both(sizes, count)
+    parts = copy.deepcopy(fused)
+    x, action = inputs(sizes, 32)
+    targets = torch.randn(3, 32, generator=generator(2))
+    optimizers = [Adam([one.vector], lr=0.01) for one in (fused, parts)]
+    for target in targets:
+        loss = fused.regress(target, x, action, optimizer=optimizers[0])
+        expected = MLPStack.regress(parts, target, x, action, optimizer=optimizers[1])
+        assert loss == expected
+        assert torch.equal(fused.vector, parts.vector)
+    for used in (None, 1):
+        for found, wanted in zip(
+            fused.value_loss(x, action, count=used),
+            MLPStack.value_loss(parts, x, action, count=used),
+            strict=True,
+        ):
+            assert torch.equal(torch.as_tensor(found), torch.as_tensor(wanted))
+    before = fused.vector.clone()
+    for one, optimizer, descend in zip(
+        (fused, parts), optimizers, (KernelStack.descend, MLPStack.descend), strict=True
+    ):
+        descend(one, 2 * one.learn(x, action), optimizer)
+    assert torch.equal(fused.vector, parts.vector)
+    assert not torch.equal(fused.vector, before)
+
+
+@needs_kernel
+def test_a_pass_that_keeps_nothing_gives_the_same_and_leaves_what_was_kept():
+    for sizes, count in SHAPES:
+        _, one = both(sizes, count)
+        expected = one.learn(*inputs(sizes))
+        gradient = one.gradient(expected).clone()
+        one.learn(*inputs(sizes))
+        assert torch.equal(one(*inputs(sizes)), expected)
+        one(*(10 * part for part in inputs(sizes)))
+        assert torch.equal(one.gradient(expected), gradient)
