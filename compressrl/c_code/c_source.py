@@ -50,7 +50,7 @@ def write(
         _kernels()["preamble"],
         f"#define POLICY_OBSERVATION_SIZE {policy.observation_size}",
         f"#define POLICY_ACTION_SIZE {policy.action_size}",
-        *(_kernels()[name] for name in sorted(writer.used)),
+        *_called(writer.used),
         "\n".join(writer.arrays),
         writer.function(policy.action_size),
     ]
@@ -105,6 +105,12 @@ def _kernels() -> dict[str, str]:
     text = resources.files("compressrl.c_code").joinpath("c_kernels.c").read_text()
     _, *sections = _SECTION.split(text)
     return dict(zip(sections[::2], sections[1::2], strict=True))
+
+
+def _called(names: set[str]) -> list[str]:
+    """The kernels of these names and those that they call, in the order of the file."""
+    texts = "".join(_kernels()[name] for name in names)
+    return [text for name, text in _kernels().items() if name in names or f"policy_{name}(" in texts]
 
 
 class _Writer:

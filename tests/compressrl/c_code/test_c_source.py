@@ -127,6 +127,17 @@ def test_every_layer_kind_on_its_own(tmp_path):
     assert np.allclose(function(policy, tmp_path)(x), policy(x), atol=1e-6)
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_tanh_is_right_to_single_precision_and_never_beyond_one(tmp_path, path):
+    act = function(with_rows(layers.Activation("tanh"), size=1, actions=1), tmp_path, path)
+    x = np.concatenate([np.geomspace(1e-30, 1e30, 20_000), np.linspace(0, 10, 20_001), [np.inf]])
+    x = np.concatenate([x, -x]).astype(np.float32)[:, None]
+    found, expected = act(x), np.tanh(x.astype(np.float64))
+    assert np.abs(found / np.where(expected == 0, 1, expected) - (expected != 0)).max() < 6e-7
+    assert np.abs(found).max() == 1
+    assert np.isnan(act(np.full((1, 1), np.nan, np.float32))).all()
+
+
 def test_the_self_test_passes_and_can_fail(tmp_path):
     policy, observations = tiny_policy("integer"), states(8)
     actions = policy(observations)
