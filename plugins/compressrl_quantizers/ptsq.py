@@ -37,9 +37,9 @@ class PostTrainingStaticQuantization(WidthOptions):
         Option("best: standardised observations, scales by row; paper: ONNX Runtime's tool at its defaults"),
     ] = "best"
     calibration_steps: Annotated[int, Option("states visited to find the ranges", low=1)] = 5000
-    method: Annotated[Method, Option("how a range follows from the values seen")] = "percentile"
+    method: Annotated[Method, Option("how a range follows from the values seen")] = "minmax"
     percentile: Annotated[float, Option("share of values kept, method=percentile", low=50, high=100)] = 99.8
-    bias_correction: Annotated[bool, Option("biases that keep each layer's mean output")] = True
+    bias_correction: Annotated[bool, Option("biases that keep each layer's mean output")] = False
 
     takes: ClassVar[tuple[Form, ...]] = ("network",)
     candidates: ClassVar[tuple[str, ...]] = ("ptsq",)
