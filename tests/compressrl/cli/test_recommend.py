@@ -47,7 +47,11 @@ def test_json_is_the_only_thing_on_stdout(path: Path) -> None:
 
 def test_the_table_fits_a_terminal_and_marks_what_to_ship(path: Path) -> None:
     report = recommend(
-        policy=path, candidates=["ptsq", "ptsq:bits=2"], runtimes=["onnx"], episodes=20, objective="size"
+        policy=path,
+        candidates=["ptsq", "ptsq:bits=2,bias_correction=true"],
+        runtimes=["onnx"],
+        episodes=20,
+        objective="size",
     )
     text = shown(report)
     assert max(map(len, text.split("pipelines tried")[0].splitlines())) <= 80

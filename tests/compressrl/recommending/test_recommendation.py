@@ -31,6 +31,7 @@ FAILING = """
         def compress(self, policy, lab):
             raise OSError("the chip is on fire")
 """
+LOSSY = "ptsq:bits=2,bias_correction=true"
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,12 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recommend(path: Path, **options: object) -> Recommendation:
-    asked = {"candidates": ["ptsq", "ptsq:bits=2"], "runtimes": ["onnx"], "objective": "size", "episodes": 20}
+    asked = {
+        "candidates": ["ptsq", LOSSY],
+        "runtimes": ["onnx"],
+        "objective": "size",
+        "episodes": 20,
+    }
     return compressrl.recommend(policy=path, **(asked | options))
 
 
@@ -58,7 +64,7 @@ def report(path: Path, folder: Path) -> Recommendation:
 def test_the_smallest_that_keeps_the_return_is_chosen_and_confirmed(report: Recommendation) -> None:
     assert report.chosen is not None
     assert report.chosen.trial.label == "ptsq"
-    lost = next(trial for trial in report.trials if trial.label == "ptsq:bits=2")
+    lost = next(trial for trial in report.trials if trial.label == LOSSY)
     assert lost.model.size_bytes < report.chosen.trial.model.size_bytes
     assert "keeps at most" in lost.dropped
     confirmed = report.confirmations["ptsq"]
@@ -73,7 +79,7 @@ def test_every_version_is_timed_in_every_runtime_that_can_execute_it(report: Rec
     found = {(v.trial.label, v.runtime) for v in report.variants}
     assert found == {
         ("original", "onnx"), ("original", "native"), ("original", "torch"),
-        ("ptsq", "onnx"), ("ptsq", "native"), ("ptsq:bits=2", "onnx"), ("ptsq:bits=2", "native"),
+        ("ptsq", "onnx"), ("ptsq", "native"), (LOSSY, "onnx"), (LOSSY, "native"),
     }  # fmt: skip
     assert all((v.latency.p50_us or 0) > 0 for v in report.variants)
     (skipped,) = report.trials[1].skipped
@@ -154,15 +160,15 @@ def test_where_nothing_qualifies_the_closest_is_named_and_nothing_is_shipped(
     path: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "chosen.policy").write_text("of an earlier search")
-    report = recommend(path, candidates=["ptsq:bits=2"], out=tmp_path)
+    report = recommend(path, candidates=[LOSSY], out=tmp_path)
     assert report.chosen is None
     assert report.closest is not None
-    assert report.closest.label == "ptsq:bits=2"
+    assert report.closest.label == LOSSY
     assert report.files.keys() == {"report", "picture"}
     assert not (tmp_path / "chosen.policy").exists()
     document = report.to_json()
     assert document["chosen"] is None
-    assert document["closest"]["pipeline"] == "ptsq:bits=2"
+    assert document["closest"]["pipeline"] == LOSSY
 
 
 def test_the_original_is_shipped_where_it_is_best(path: Path) -> None:
