@@ -28,7 +28,7 @@ from compressrl.policy import Policy
 PANEL = 16  # outputs that one vector register accumulates
 QUAD = 4  # inputs that one integer instruction multiplies
 SELF_TEST = "POLICY_SELF_TEST"
-TOLERANCE = 1e-4  # of the self-test, relative to half the action range: tanh differs between C libraries
+TOLERANCE = 1e-4  # of the self-test, relative to half the action range: expm1f differs between C libraries
 _SECTION = re.compile(r"/\* ---- (\w+) ---- \*/\n")
 
 

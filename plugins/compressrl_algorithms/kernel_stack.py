@@ -30,7 +30,6 @@ class Memory(NamedTuple):
 
     library: ctypes.CDLL
     stack: Stack
-    address: int  # of the stack
     room: tuple[Any, ...]  # that the stack points to
     scratch: int  # bytes
 
@@ -74,26 +73,40 @@ class KernelStack(MLPStack):
         gradient = of_outputs.new_empty(memory.stack.batch, columns) if columns else self.parameter_gradient
         targets = (None, gradient.data_ptr()) if columns else (gradient.data_ptr(), None)
         memory.library.stack_backward(
-            memory.address, count, of_outputs.data_ptr(), scratch(memory.scratch), *targets, columns
+            ctypes.byref(memory.stack),
+            count,
+            of_outputs.data_ptr(),
+            scratch(memory.scratch),
+            *targets,
+            columns,
         )
         return gradient
 
     def descend(self, of_outputs: torch.Tensor, optimizer: Adam) -> None:
         if not isinstance(self.latest, Pass):
-            return super().descend(of_outputs, optimizer)
+            super().descend(of_outputs, optimizer)
+            return
         memory, of_outputs = self.latest.memory, of_outputs.contiguous()
         memory.library.stack_descend(
-            memory.address, self._moments(optimizer), of_outputs.data_ptr(), scratch(memory.scratch)
+            ctypes.byref(memory.stack),
+            self._moments(optimizer),
+            of_outputs.data_ptr(),
+            scratch(memory.scratch),
         )
-        return None
+        self.latest = None
 
     def regress(self, target_B: torch.Tensor, *inputs_BI: torch.Tensor, optimizer: Adam) -> Scalar:
         if not (self._takes(inputs_BI) and takes(target_B)):
             return super().regress(target_B, *inputs_BI, optimizer=optimizer)
         memory, (inputs, _alive) = self._memory(len(target_B)), _inputs(inputs_BI)
         loss: float = memory.library.stack_regress(
-            memory.address, self._moments(optimizer), inputs, target_B.data_ptr(), scratch(memory.scratch)
+            ctypes.byref(memory.stack),
+            self._moments(optimizer),
+            inputs,
+            target_B.data_ptr(),
+            scratch(memory.scratch),
         )
+        self.latest = None
         return loss
 
     def value_loss(self, *inputs_BI: torch.Tensor, count: int | None = None) -> tuple[Scalar, torch.Tensor]:
@@ -102,8 +115,13 @@ class KernelStack(MLPStack):
         memory, (inputs, _alive) = self._memory(len(inputs_BI[0])), _inputs(inputs_BI)
         gradient_BI = torch.empty_like(inputs_BI[-1], memory_format=torch.contiguous_format)
         loss: float = memory.library.stack_value_loss(
-            memory.address, count or self.count, inputs, scratch(memory.scratch), gradient_BI.data_ptr()
+            ctypes.byref(memory.stack),
+            count or self.count,
+            inputs,
+            scratch(memory.scratch),
+            gradient_BI.data_ptr(),
         )
+        self.latest = None
         return loss, gradient_BI
 
     def act(self, x_1I: torch.Tensor) -> torch.Tensor:
@@ -111,7 +129,10 @@ class KernelStack(MLPStack):
             return super().act(x_1I)
         memory, output_1O = self._memory(1), torch.empty(1, self.sizes[-1])
         memory.library.stack_act(
-            memory.address, x_1I.contiguous().data_ptr(), scratch(memory.scratch), output_1O.data_ptr()
+            ctypes.byref(memory.stack),
+            x_1I.contiguous().data_ptr(),
+            scratch(memory.scratch),
+            output_1O.data_ptr(),
         )
         return output_1O
 
@@ -125,7 +146,7 @@ class KernelStack(MLPStack):
         outputs_NBO = torch.empty(count, memory.stack.batch, self.sizes[-1])
         inputs, _alive = _inputs(inputs_BI)
         memory.library.stack_forward(
-            memory.address, count, inputs, keep, scratch(memory.scratch), outputs_NBO.data_ptr()
+            ctypes.byref(memory.stack), count, inputs, keep, scratch(memory.scratch), outputs_NBO.data_ptr()
         )
         return outputs_NBO
 
@@ -143,8 +164,7 @@ class KernelStack(MLPStack):
             addresses = (room.data_ptr() for room in rooms)
             stack = Stack(ctypes.addressof(sizes), layers, self.count, batch, *addresses)
             needed = library.stack_scratch_bytes(sizes, layers, batch)
-            address = ctypes.addressof(stack)
-            self.memories[batch] = Memory(library, stack, address, (sizes, *rooms), needed)
+            self.memories[batch] = Memory(library, stack, (sizes, *rooms), needed)
         return self.memories[batch]
 
     @functools.cached_property

@@ -191,3 +191,21 @@ def test_a_pass_that_keeps_nothing_gives_the_same_and_leaves_what_was_kept():
         assert torch.equal(one(*inputs(sizes)), expected)
         one(*(10 * part for part in inputs(sizes)))
         assert torch.equal(one.gradient(expected), gradient)
+
+
+@needs_kernel
+@pytest.mark.parametrize("call", ["descend", "regress", "value_loss"])
+def test_a_pass_that_is_spent_gives_no_gradient(call):
+    """A later one would be of weights that have moved, or of a pass that nobody asked to keep."""
+    _, one = both((5, 8, 1), 2)
+    x, action = inputs((5, 8, 1), 4)
+    optimizer = Adam([one.vector], lr=0.01)
+    outputs = one.learn(x, action)
+    if call == "descend":
+        one.descend(outputs, optimizer)
+    elif call == "regress":
+        one.regress(outputs[0, :, 0], x, action, optimizer=optimizer)
+    else:
+        one.value_loss(x, action)
+    with pytest.raises(TypeError):
+        one.gradient(outputs)
