@@ -1,7 +1,8 @@
 """Fake quantization: float layers that compute with the values that their integer form can hold.
 
 Rounding and scales follow Jacob et al. 2018 (arXiv 1712.05877); gradients pass the rounding straight
-through (Bengio et al. 2013, arXiv 1308.3432) and stop where an activation is clipped.
+through (Bengio et al. 2013, arXiv 1308.3432) and stop where a value is clipped. The scales of weights of few
+bits are learnt (Esser et al. 2020, "Learned step size quantization", arXiv 1902.08153).
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ BITS = 8
 RANGE_RATE = 0.05
 # Inputs that never move still need a scale above zero.
 SMALLEST_RANGE = 1e-6
+# A row's scale is above this, also where its weights are all zero.
+TINY = torch.finfo(torch.float32).eps ** 2
+# Shares of a row's largest weight that its scale may be made for: rare large ones are worth cutting off.
+CUTS = torch.linspace(0.3, 1.0, 36)
 # A bias is an int32 in units of x_scale * w_scale; one bit stays free for the sum that it is added to.
 LARGEST_BIAS = 2.0**30
 
@@ -51,12 +56,36 @@ class _RoundActivations(Function):
         return gradients[0] * inside, None, None
 
 
-class _RoundParameters(Function):
-    """round(w / scale), back in float; gradient 1."""
+class _RoundWeights(Function):
+    """clip(round(w / scale), -largest, largest), back in float.
+
+    Gradient of w: 1 inside the range, 0 outside. Of the scale, one a row: LSQ eq. 3 without its constant
+    factor, which Adam would cancel.
+    """
 
     @staticmethod
-    def forward(ctx: Any, w: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-        return torch.round(w / scale) * scale
+    def forward(ctx: Any, w: torch.Tensor, scale: torch.Tensor, largest: int) -> torch.Tensor:
+        levels = w / scale
+        rounded = _rounded(levels)
+        clipped = rounded.clamp(-largest, largest)
+        inside = rounded == clipped
+        slope = torch.where(inside, rounded - levels, clipped) if ctx.needs_input_grad[1] else None
+        ctx.save_for_backward(inside, slope)
+        return clipped * scale
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, None]:
+        inside, slope = ctx.saved_tensors
+        of_scale = None if slope is None else (gradients[0] * slope).sum(dim=1, keepdim=True)
+        return gradients[0] * inside, of_scale, None
+
+
+class _RoundBias(Function):
+    """round(b / scale), back in float; gradient of b: 1."""
+
+    @staticmethod
+    def forward(ctx: Any, b: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        return torch.round(b / scale) * scale
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
@@ -65,14 +94,27 @@ class _RoundParameters(Function):
 
 Rounding = Callable[..., torch.Tensor]
 _round_activations = cast(Rounding, _RoundActivations.apply)
-_round_parameters = cast(Rounding, _RoundParameters.apply)
+_round_weights = cast(Rounding, _RoundWeights.apply)
+_round_bias = cast(Rounding, _RoundBias.apply)
+
+
+def _closest_scale(weight: torch.Tensor, largest: int) -> torch.Tensor:
+    """(rows,): the scale of least squared rounding error, of those that cut the largest weights off."""
+    most = weight.abs().amax(dim=1, keepdim=True).clamp_min(TINY) / largest
+    errors = []
+    for cut in CUTS:
+        rounded = (weight / (cut * most)).round().clamp(-largest, largest) * (cut * most)
+        errors.append((rounded - weight).square().sum(dim=1))
+    return CUTS[torch.stack(errors).argmin(dim=0)] * most.squeeze(1)
 
 
 class FakeQuantLinear(nn.Linear):
     """nn.Linear with uint8 inputs (one range, tracked) and integer weights (one scale a row), in float.
 
-    bits:      2..8, width of a weight
+    bits:      2..8, width of a weight; with fewer than 8 the scales are learnt, else a row's largest weight
+               sets its scale
     low, high: () moving average of the batches' least and greatest input, 0 always within
+    w_start, w_share: (out,) learnt scales: what they started from, and what has become of that
     batches:   () how many batches they were taken from; until the first, inputs are not rounded
     The range is tracked in training mode while gradients are on: neither acting nor a line search moves it.
     """
@@ -80,10 +122,10 @@ class FakeQuantLinear(nn.Linear):
     low: torch.Tensor
     high: torch.Tensor
     batches: torch.Tensor
+    w_start: torch.Tensor | None
 
     def __init__(self, linear: nn.Linear, bits: int = BITS) -> None:
         nn.Module.__init__(self)  # not nn.Linear's, which would draw random weights
-        self.bits = bits
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight = nn.Parameter(linear.weight.detach().clone())
         bias = self.weight.new_zeros(self.out_features) if linear.bias is None else linear.bias
@@ -91,6 +133,22 @@ class FakeQuantLinear(nn.Linear):
         for name in ("low", "high"):
             self.register_buffer(name, torch.zeros(()))
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+        self.set_bits(bits)
+
+    def set_bits(self, bits: int, w_scale: torch.Tensor | None = None) -> None:
+        """Give the weights another width; w_scale (out,): what learnt scales start from."""
+        self.bits = bits
+        start = None
+        if bits < BITS:
+            start = _closest_scale(self.weight.detach(), self.largest) if w_scale is None else w_scale
+        self.register_buffer("w_start", start)
+        # A share of the start, so that an optimizer's steps are relative to it.
+        self.w_share = None if start is None else nn.Parameter(torch.ones_like(start))
+
+    @property
+    def largest(self) -> int:
+        """The largest integer of a weight; the smallest is minus it."""
+        return (1 << self.bits - 1) - 1
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.training and torch.is_grad_enabled():
@@ -98,8 +156,8 @@ class FakeQuantLinear(nn.Linear):
         x_scale, w_scale = self.x_scale, self.w_scale
         if self.batches > 0:
             x = _round_activations(x, x_scale, self.x_zero)
-        weight = _round_parameters(self.weight, w_scale.unsqueeze(1))
-        bias = _round_parameters(self.bias, x_scale * w_scale)
+        weight = _round_weights(self.weight, w_scale.unsqueeze(1), self.largest)
+        bias = _round_bias(self.bias, x_scale * w_scale)
         return functional.linear(x, weight, bias)
 
     def track(self, x: torch.Tensor) -> None:
@@ -122,20 +180,24 @@ class FakeQuantLinear(nn.Linear):
 
     @property
     def w_scale(self) -> torch.Tensor:
-        """(out,) float32 > 0: a row's largest weight is the largest integer (127 of 8 bits).
+        """(out,) float32 > 0: learnt, or such that a row's largest weight is the largest integer (127).
 
         Unless its bias then needs more than 32 bits.
         """
-        largest = self.weight.detach().abs().amax(dim=1) / (2 ** (self.bits - 1) - 1)
+        if self.w_start is None or self.w_share is None:
+            scale = self.weight.detach().abs().amax(dim=1) / self.largest
+        else:
+            scale = self.w_start * self.w_share
         for_bias = self.bias.detach().abs() / (self.x_scale * LARGEST_BIAS)
-        return torch.maximum(largest, for_bias).clamp_min(torch.finfo(torch.float32).eps ** 2)
+        return torch.maximum(scale, for_bias).clamp_min(TINY)
 
     @torch.no_grad()
     def to_integer(self, activation: str | None) -> IntegerLayer:
         """The layer that computes the same in integers."""
         w_scale = self.w_scale
+        levels = torch.round(self.weight / w_scale.unsqueeze(1)).clamp(-self.largest, self.largest)
         return IntegerLayer(
-            w8=torch.round(self.weight / w_scale.unsqueeze(1)).to(torch.int8).cpu().numpy(),
+            w8=levels.to(torch.int8).cpu().numpy(),
             w_scale=w_scale.cpu().numpy(),
             bias=self.bias.cpu().numpy(),
             x_scale=float(self.x_scale),
@@ -161,7 +223,8 @@ def _trainable(layer: IntegerLayer) -> FakeQuantLinear:
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(layer.w8 * layer.w_scale[:, None]))
         linear.bias.copy_(torch.from_numpy(layer.bias.copy()))
-    made = FakeQuantLinear(linear, layer.bits)
+    made = FakeQuantLinear(linear)
+    made.set_bits(layer.bits, torch.from_numpy(layer.w_scale.copy()))
     made.low.fill_(-layer.x_zero * layer.x_scale)
     made.high.fill_((LEVELS - layer.x_zero) * layer.x_scale)
     # The range as it stands is worth as many batches as the average remembers.

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from compressrl.errors import PipelineError
-from compressrl.networks.fake_quantization import FakeQuantLinear, fake_quantize, to_integer
+from compressrl.networks.fake_quantization import FakeQuantLinear, fake_quantize, from_integer, to_integer
 from compressrl.networks.modules import ACTIVATION_MODULES, Rescale, Standardize
 
 
@@ -29,8 +29,8 @@ def batch(*size: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*size, generator=torch.Generator().manual_seed(seed))
 
 
-def calibrated(layer: nn.Linear, x: torch.Tensor) -> FakeQuantLinear:
-    fake = FakeQuantLinear(layer)
+def calibrated(layer: nn.Linear, x: torch.Tensor, bits: int = 8) -> FakeQuantLinear:
+    fake = FakeQuantLinear(layer, bits)
     fake.track(x)
     return fake.eval()
 
@@ -48,10 +48,10 @@ def trained(activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
 
 
 @settings(deadline=None)
-@given(st.integers(0, 1000), st.floats(0.01, 100.0), st.floats(-50, 50))
-def test_a_layer_computes_what_its_integer_form_computes(seed: int, spread: float, shift: float):
+@given(st.integers(0, 1000), st.floats(0.01, 100.0), st.floats(-50, 50), st.integers(2, 8))
+def test_a_layer_computes_what_its_integer_form_computes(seed: int, spread: float, shift: float, bits: int):
     x = batch(50, 6, seed=seed) * spread + shift
-    fake = calibrated(linear(6, 5, seed), x)
+    fake = calibrated(linear(6, 5, seed), x, bits)
     integer = fake.to_integer(None)
     with torch.no_grad():
         errors = np.abs(integer(x.numpy()) - fake(x).numpy()).max(axis=0)
@@ -112,6 +112,58 @@ def test_gradients_are_those_of_the_rounded_layer_and_stop_where_inputs_clip():
     assert fake.bias.grad.numpy() == pytest.approx(weights_of_outputs.numpy().sum(axis=0), rel=1e-5)
     inside = np.array([[1, 0], [0, 1]])
     assert x.grad.numpy() == pytest.approx(inside * (weights_of_outputs.numpy() @ rounded_w), rel=1e-5)
+
+
+def test_gradients_of_learnt_scales_are_those_of_learned_step_size_quantization():
+    fake = calibrated(linear(2, 1), torch.tensor([[0.0, 1.0]]), bits=3)
+    with torch.no_grad():
+        fake.weight.copy_(torch.tensor([[0.37, -2.0]]))
+        fake.set_bits(3, torch.tensor([0.2]))  # levels 1.85 and -10, integers 2 and -3
+    x = torch.tensor([[1.0, 1.0]])
+    fake(x).backward()
+    assert fake.weight.grad.tolist() == [[1, 0]]
+    # LSQ eq. 3, of the share of 0.2 that the scale is: round(v) - v inside, the largest integer outside.
+    assert fake.w_share.grad.item() == pytest.approx(0.2 * ((2 - 1.85) + -3), rel=1e-4)
+    assert fake.to_integer(None).w8.tolist() == [[2, -3]]
+
+
+def test_scales_of_few_bits_cut_a_rare_large_weight_off():
+    layer = linear(200, 1)
+    with torch.no_grad():
+        layer.weight[0, 0] = 6 * layer.weight.std()
+    fake = FakeQuantLinear(layer, 4)
+    ends = layer.weight.abs().max() / 7
+    errors = [
+        ((layer.weight / scale).round().clamp(-7, 7) * scale - layer.weight).square().sum()
+        for scale in (fake.w_scale, ends)
+    ]
+    assert errors[0] < 0.8 * errors[1]
+
+
+def test_a_layer_may_get_another_width():
+    fake = calibrated(linear(4, 3), batch(10, 4), bits=4)
+    before = fake.to_integer(None)
+    fake.set_bits(8)
+    assert [name for name, _ in fake.named_parameters()] == ["weight", "bias"]
+    assert np.abs(fake.to_integer(None).w8).max() == 127
+    fake.set_bits(4)
+    assert (fake.to_integer(None).w8 == before.w8).all()
+    assert (fake.to_integer(None).w_scale == before.w_scale).all()
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_a_network_in_integers_and_back_is_the_same(bits: int):
+    module = fake_quantize(network(), bits).train()
+    module(batch(200, 4))
+    if bits < 8:
+        with torch.no_grad():
+            module[0].w_share.mul_(1.7)  # so that no weight is the largest integer
+    integer = to_integer(module)
+    again = to_integer(from_integer(integer))
+    for one, other in zip(integer.layers, again.layers, strict=True):
+        assert (one.w8 == other.w8).all()
+        assert other.w_scale == pytest.approx(one.w_scale, rel=1e-6)
+        assert other.bits == one.bits
 
 
 def hessian_vector_product(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
