@@ -37,7 +37,9 @@ format: install
 	$(BIN)/ruff check --fix .
 
 bench-compression: install
-	$(BIN)/python tests/benchmarks/bench_compression.py
+	$(BIN)/compressrl study run tests/benchmarks/compression.toml
+	$(BIN)/compressrl study report runs/study/compression --out runs/study/compression/compression.html
+	cp runs/study/compression/compression.md docs/results/
 	$(BIN)/python tests/benchmarks/bench_narrow.py
 
 bench-instrument: install

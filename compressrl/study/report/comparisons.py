@@ -78,9 +78,8 @@ def _returns_text(
         if groups
         else "None of these cells is finished."
     )
-    return (
-        f"{found} Below a mean: its 95 % interval, the retention, and the published return. {published.note}"
-    )
+    theirs = ", the retention, and the published return" if reference.name else " and the retention"
+    return f"{found} Below a mean: its 95 % interval{theirs}. {published.note}"
 
 
 def levels(pooled: Pooled, reference: Reference) -> Table | None:
@@ -94,8 +93,13 @@ def levels(pooled: Pooled, reference: Reference) -> Table | None:
     rows = [
         _levels_row(pooled, published, subject, families, reference.kept_share) for subject in pooled.subjects
     ]
+    theirs = (
+        ", the levels that were measured, and the published one"
+        if reference.name
+        else " and the levels that were measured"
+    )
     text = (
-        "Below a level: what it keeps, the levels that were measured, and the published one. A level counts "
+        f"Below a level: what it keeps{theirs}. A level counts "
         f"when the mean return over all episodes is at least {reference.kept_share:.0%} of the baseline's. "
         "“Return at it” is that of the highest level that counts, in whatever sweep. "
     )
@@ -146,16 +150,18 @@ def best_levels(pooled: Pooled, reference: Reference) -> Table | None:
     for subject in pooled.subjects:
         swept = _swept(pooled, subject)
         winner = best(swept, "level", reference.kept_share)
-        theirs = published.at(subject.algorithm, subject.env_id) or ""
-        rows.append(
-            (
-                *_names(subject),
-                NOT_MEASURED if not swept else _winner_cell(winner),
-                tables.word(theirs.replace(":", " ") if theirs else "n/a", "" if theirs else "muted"),
-            )
-        )
-    columns = ("algorithm", "environment", "ours", reference.name or "published")
+        ours = NOT_MEASURED if not swept else _winner_cell(winner)
+        rows.append((*_names(subject), ours, *_published(reference, published, subject)))
+    columns = ("algorithm", "environment", "ours", *filter(None, [reference.name]))
     return Table("best_levels", published.title, columns, tuple(rows), published.note)
+
+
+def _published(reference: Reference, published: ReferenceTable, subject: Subject) -> tuple[Cell, ...]:
+    """The published method, in studies that are compared with any."""
+    if not reference.name:
+        return ()
+    theirs = published.at(subject.algorithm, subject.env_id) or ""
+    return (tables.word(theirs.replace(":", " ") if theirs else "n/a", "" if theirs else "muted"),)
 
 
 def _winner_cell(winner: Group | None) -> Cell:

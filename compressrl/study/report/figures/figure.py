@@ -20,6 +20,7 @@ class Figure:
     panels: SVGs, side by side where there is room
     legend: (series, name)
     wide:   a single drawing that keeps its size and is scrolled sideways on a narrow page
+    readable: the table is one to read, and stands in for the drawing where there is none
     """
 
     title: str
@@ -28,6 +29,7 @@ class Figure:
     table: Table
     legend: tuple[tuple[int, str], ...] = ()
     wide: bool = False
+    readable: bool = False
 
 
 @dataclass(frozen=True)

@@ -28,15 +28,22 @@ def figure(pooled: Pooled) -> Figure | None:
     names = [policy_name(subject) for subject in pooled.subjects]
     labels = [method.label for method in pooled.compressors]
     rows = tuple(
-        (tables.word(names[square.row]), tables.word(labels[square.column]), _cell(square))
-        for square in squares
+        (
+            tables.word(policy_name(subject)),
+            *(_cell(pooled, subject, method) for method in pooled.compressors),
+        )
+        for subject in pooled.subjects
     )
-    table = Table("figure_heat_map", "Retention in per cent", ("policy", "method", "retention"), rows)
-    return Figure(TITLE, _text(pooled), (charts.heat(TITLE, names, labels, squares),), table, wide=True)
+    table = Table("figure_heat_map", "Retention", ("policy", *labels), rows)
+    picture = charts.heat(TITLE, names, labels, squares)
+    return Figure(TITLE, _text(pooled), (picture,), table, wide=True, readable=True)
 
 
-def _cell(square: Square) -> Cell:
-    return Cell(square.text, (), square.value, {"": square.value})
+def _cell(pooled: Pooled, subject: Subject, method: Method) -> Cell:
+    group = pooled.groups.get((subject, method))
+    if group is None:
+        return Cell(_why_empty(pooled, subject, method)[0], (), None, {"": None})
+    return tables.estimate(Estimate(group.kept.value, group.kept.ci95), ".1%")
 
 
 def _square(pooled: Pooled, subject: Subject, method: Method, row: int, column: int) -> Square:

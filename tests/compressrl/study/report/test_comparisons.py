@@ -89,8 +89,17 @@ def test_a_sweep_that_keeps_nothing_says_none_and_not_nothing(done):
 def test_the_best_of_all_sweeps(done):
     best = comparisons.best_levels(pooled(*sweep(done, KEPT)), PAPER)
     assert text(best) == [["sac", "Ant-v5", "l2 0.2 / keeps 97.0%", "l2 0.25"]]
-    dead = comparisons.best_levels(pooled(*sweep(done, dict.fromkeys(KEPT, 10.0))), Reference())
+    dead = comparisons.best_levels(pooled(*sweep(done, dict.fromkeys(KEPT, 10.0))), Reference(name="a paper"))
     assert text(dead) == [["sac", "Ant-v5", "none keeps enough", "n/a"]]
+
+
+def test_without_published_results_none_are_spoken_of(done):
+    study = pooled(*sweep(done, KEPT), done("sac", "Ant-v5", "ptdq"))
+    best = comparisons.best_levels(study, Reference())
+    assert best.columns == ("algorithm", "environment", "ours")
+    assert text(best) == [["sac", "Ant-v5", "l2 0.2 / keeps 97.0%"]]
+    for table in (comparisons.returns(study, Reference()), comparisons.levels(study, Reference()), best):
+        assert "published" not in table.text + "".join(table.columns)
 
 
 def test_without_a_sweep_there_are_no_such_tables(done):

@@ -77,7 +77,10 @@ def test_the_heat_map_tells_failed_from_not_run_and_lost(done, undone):
         done("ppo", "Ant-v5", "ptdq", [-5.0, -6.0], [-5.0, -6.0]),
     )
     figure = heat_map.figure(study)
-    assert [row[2].text for row in figure.table.rows] == ["20", "!", "·", "n/a", "·", "·"]
+    assert [[cell.text for cell in row] for row in figure.table.rows] == [
+        ["sac Ant-v5", "20.0%", "!", "·"],
+        ["ppo Ant-v5", "n/a", "·", "·"],
+    ]
     assert "1 of 1 compressed policies lose more than half" in figure.text
     assert "failed: it broke" in figure.panels[0]
     assert "the baseline earns nothing" in figure.panels[0]
