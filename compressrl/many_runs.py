@@ -30,12 +30,13 @@ class Run:
     seed: int
     folder: Path
     device: str
+    threads: int = 1
 
 
 def train(
     wanted: Sequence[Run], *, at_once: int | None = None, progress: Progress = silent
 ) -> list[dict[str, Any]]:
-    """Train all, `at_once` of them at a time (as many as cores); their records, with the policy's path.
+    """Train all, `at_once` of them at a time (as many as cores hold); their records, with the policy's path.
 
     Each run is what `runs.train` makes of its seed alone, resumable by itself. One that fails does not keep
     the others from their end. Ctrl-C is passed on: each run under way is saved before KeyboardInterrupt.
@@ -43,7 +44,7 @@ def train(
     """
     plugins.create("algorithm", wanted[0].algorithm)  # what is wrong for all is said once
     environments.make(wanted[0].env_id).close()
-    at_once = at_once or available_cores()
+    at_once = at_once or max(1, available_cores() // wanted[0].threads)
     waiting, busy = list(wanted), list[_Trainer]()
     results: dict[int, dict[str, Any] | CompressrlError] = {}
     try:
@@ -116,7 +117,7 @@ def main(descriptor: int, run: Run) -> None:
     try:
         result = runs.train(
             run.algorithm, run.env_id, steps=run.steps, seed=run.seed, out=run.folder, device=run.device,
-            progress=progress,
+            threads=run.threads, progress=progress,
         )  # fmt: skip
         parent.send({**result.record, "path": str(result.path)})
     except KeyboardInterrupt:

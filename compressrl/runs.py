@@ -49,18 +49,20 @@ def train(
     seed: int = 0,
     out: str | Path | None = None,
     device: str = "cpu",
+    threads: int = 1,
     progress: Progress = silent,
 ) -> TrainingResult:
     """Train a policy, or go on with the run that `out` holds, up to `steps` environment steps.
 
     algorithm: plugin with options, e.g. "sac:learning_rate=1e-3"
     out:       folder of the run; default runs/train/<algorithm>_<environment>_seed<seed>
+    threads:   of torch and of what follows it. With another number the same seed gives the same weights in
+               the built-in off-policy algorithms on their kernel; elsewhere torch may add in another order
     Raises UsageError when `out` holds a run of another algorithm, environment, seed or options.
     """
     import torch
 
-    # One thread: the same seed gives the same weights whatever the number of cores.
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     _check_device(device)
     learner = plugins.create("algorithm", algorithm)
     name, _ = plugins.parse(algorithm)

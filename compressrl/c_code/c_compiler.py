@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from compressrl import files
@@ -22,20 +22,21 @@ class CompilerError(CompressrlError):
     """There is no C compiler, or it fails."""
 
 
-def shared_library(key: str, source: Callable[[], str]) -> Path:
+def shared_library(key: str, source: Callable[[], str], flags: Sequence[str] = ()) -> Path:
     """The shared library of a C source, compiled for this machine.
 
     key:    changes whenever the source does
     source: writes it; not called where the library is in the cache already
+    flags:  further ones of the compiler
     Raises CompilerError with the compiler's own words where it fails, or with the remedy where there is none.
     """
     compiler = find()
-    content = "\0".join([key, *FLAGS, _target(compiler)])
+    content = "\0".join([key, *FLAGS, *flags, _target(compiler)])
     path = files.cache_folder("compiled") / f"{hashlib.sha256(content.encode()).hexdigest()}.so"
     if not path.exists():
         files.make_folder(path.parent)
         with files.atomic(path) as temporary:
-            _run([compiler, *FLAGS, "-x", "c", "-", "-o", str(temporary), "-lm"], source())
+            _run([compiler, *FLAGS, *flags, "-x", "c", "-", "-o", str(temporary), "-lm"], source())
     return path
 
 

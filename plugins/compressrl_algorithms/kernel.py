@@ -14,6 +14,7 @@ from compressrl.c_code import c_compiler
 POINTER, LONG, INT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
 FLOAT, DOUBLE = ctypes.c_float, ctypes.c_double
 SIGNATURES = {
+    "use_threads": [INT],
     "stack_kept_bytes": [POINTER, INT, INT, INT],
     "stack_scratch_bytes": [POINTER, INT, INT],
     "stack_forward": [POINTER, INT, POINTER, INT, POINTER, POINTER],
@@ -71,11 +72,8 @@ def kernel() -> ctypes.CDLL | None:
     source = "".join(
         folder.joinpath(name).read_text() for name in ("mlp_stack.c", "elementwise.c", "fused.c")
     )
-    try:
-        library = ctypes.CDLL(str(c_compiler.shared_library(source, lambda: source)))
-    except (c_compiler.CompilerError, OSError):
-        return None
-    if not library.stack_supported():
+    library = _compiled(source, "-fopenmp") or _compiled(source)  # without OpenMP it has one thread
+    if library is None or not library.stack_supported():
         return None
     for name, signature in SIGNATURES.items():
         getattr(library, name).argtypes = signature
@@ -83,6 +81,13 @@ def kernel() -> ctypes.CDLL | None:
         getattr(library, name).restype = DOUBLE
     library.stack_kept_bytes.restype = library.stack_scratch_bytes.restype = LONG
     return library
+
+
+def _compiled(source: str, *flags: str) -> ctypes.CDLL | None:
+    try:
+        return ctypes.CDLL(str(c_compiler.shared_library(source, lambda: source, flags)))
+    except (c_compiler.CompilerError, OSError):
+        return None
 
 
 _threads = threading.local()

@@ -21,8 +21,15 @@ from compressrl_algorithms.mlp_stack import MLPStack
 
 
 def make(sizes: Sequence[int], count: int, *, bfloat16: bool) -> MLPStack:
-    """A stack that multiplies in bfloat16 if asked to and where this machine can."""
-    return KernelStack(sizes, count) if bfloat16 and kernel() else MLPStack(sizes, count)
+    """A stack that multiplies in bfloat16 if asked to and where this machine can.
+
+    It has as many threads as torch has now.
+    """
+    library = kernel() if bfloat16 else None
+    if library is None:
+        return MLPStack(sizes, count)
+    library.use_threads(torch.get_num_threads())
+    return KernelStack(sizes, count)
 
 
 class Memory(NamedTuple):

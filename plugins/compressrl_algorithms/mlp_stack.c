@@ -24,6 +24,11 @@ typedef uint32_t pair;
 
 int stack_supported(void) { return 1; }
 
+/* Every number is computed by one thread, in the same order whatever their number. */
+static int threads = 1;
+
+void use_threads(int count) { threads = count; }
+
 static long wide(long size) { return (size + WIDE - 1) / WIDE * WIDE; }
 
 static __mmask16 first_lanes(long count)
@@ -98,13 +103,12 @@ static inline __attribute__((always_inline)) void tile(
 }
 
 static inline __attribute__((always_inline)) void panel(
-    const pair *a, long a_row, long a_step, const pair *b, long b_step, int steps, int M, const struct finish *f,
-    int n, const int columns)
+    const pair *a, long a_row, long a_step, const pair *b, long b_step, int steps, int m, int end,
+    const struct finish *f, int n, const int columns)
 {
-    int m = 0;
-    for (; m + 6 <= M; m += 6)
+    for (; m + 6 <= end; m += 6)
         tile(a, a_row, a_step, b, b_step, steps, f, m, n, 6, columns);
-    for (; m < M; m += 2)
+    for (; m < end; m += 2)
         tile(a, a_row, a_step, b, b_step, steps, f, m, n, 2, columns);
 }
 
@@ -112,11 +116,17 @@ static inline __attribute__((always_inline)) void panel(
 static void product(const pair *a, long a_row, long a_step, const pair *b, long b_step, int steps, int M, int N,
                     const struct finish *f)
 {
-    int n = 0;
-    for (; n + LANES * TILE_COLUMNS <= N; n += LANES * TILE_COLUMNS)
-        panel(a, a_row, a_step, b, b_step, steps, M, f, n, TILE_COLUMNS);
-    if (n < N)
-        panel(a, a_row, a_step, b, b_step, steps, M, f, n, NARROW_COLUMNS);
+    /* In rows: threads that write parts of one row get in each other's way. */
+    const int share = (M / threads / 6 + 1) * 6;
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+    for (int m = 0; m < M; m += share) {
+        const int end = m + share < M ? m + share : M;
+        int n = 0;
+        for (; n + LANES * TILE_COLUMNS <= N; n += LANES * TILE_COLUMNS)
+            panel(a, a_row, a_step, b, b_step, steps, m, end, f, n, TILE_COLUMNS);
+        if (n < N)
+            panel(a, a_row, a_step, b, b_step, steps, m, end, f, n, NARROW_COLUMNS);
+    }
 }
 
 /* Floats [rows][x_stride], of which `columns` count, as bfloat16 [rows][stride] filled up with zeros to `width`. */
@@ -181,6 +191,7 @@ static void transpose_block(__m512i x[LANES])
 /* Floats [rows][columns] as pairs along the columns -> [wide(columns) / 2][stride], filled up with zeros. */
 static void transpose_floats(const float *x, int rows, int columns, pair *out, long stride)
 {
+#pragma omp parallel for num_threads(threads) if (threads > 1)
     for (long r = 0; r < stride; r += LANES)
         for (long c = 0; c < wide(columns); c += 2 * LANES) {
             __m512i block[LANES];
@@ -460,6 +471,7 @@ void adam_step(const struct adam *a, float *vector, const float *gradient)
     const __m512 of_mean = _mm512_set1_ps((float)(1 - a->beta1)), of_square = _mm512_set1_ps((float)(1 - a->beta2));
     const __m512 corrected_rate = _mm512_set1_ps((float)(a->rate / (1 - pow(a->beta1, *a->step))));
     const __m512 correction = _mm512_set1_ps((float)(1 / sqrt(1 - pow(a->beta2, *a->step))));
+#pragma omp parallel for num_threads(threads) if (threads > 1)
     for (long i = 0; i < a->size; i += LANES) {
         const __mmask16 exist = first_lanes(a->size - i);
         const __m512 g = _mm512_maskz_loadu_ps(exist, gradient + i), p = _mm512_maskz_loadu_ps(exist, vector + i);

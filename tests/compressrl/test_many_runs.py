@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -40,6 +41,28 @@ def test_each_run_is_what_its_seed_makes_alone(tmp_path):
     written = json.loads((tmp_path / "seed1" / runs.RECORD).read_text())
     assert records[1] == {**written, "path": str(tmp_path / "seed1" / runs.FINAL_POLICY)}
     assert {(f"seed {seed}", 300) for seed in range(3)} <= set(told)
+
+
+@pytest.mark.slow
+def test_runs_of_two_threads_are_half_as_many_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(many_runs, "available_cores", lambda: 2)
+    under_way, most = [], []
+    created, ended = many_runs._Trainer.__init__, many_runs._Trainer.end
+
+    def begin(trainer, run, progress):
+        under_way.append(run.seed)
+        most.append(len(under_way))
+        created(trainer, run, progress)
+
+    def end(trainer):
+        under_way.remove(trainer.run.seed)
+        ended(trainer)
+
+    monkeypatch.setattr(many_runs._Trainer, "__init__", begin)
+    monkeypatch.setattr(many_runs._Trainer, "end", end)
+    runs_of_two = [replace(run, threads=2) for run in wanted(tmp_path, (0, 1), steps=60)]
+    assert [record["seed"] for record in many_runs.train(runs_of_two)] == [0, 1]
+    assert max(most) == 1
 
 
 def test_a_seed_that_fails_is_named_and_does_not_stop_the_others(tmp_path):

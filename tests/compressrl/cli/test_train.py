@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from compressrl.cli import app
@@ -28,3 +29,19 @@ def test_the_records_of_all_seeds_are_one_json_value(tmp_path: Path) -> None:
     assert [(record["seed"], Path(record["path"]).parent) for record in records] == [
         (seed, tmp_path / f"seed{seed}") for seed in (2, 3)
     ]
+
+
+@pytest.mark.slow
+def test_two_threads_train_what_one_does(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    records, used = [], []
+    try:
+        for threads in (1, 2):
+            out = f"--out={tmp_path / str(threads)}"
+            arguments = [*RUN, "--steps=100", f"--threads={threads}", out, "--json"]
+            records.append(json.loads(CliRunner().invoke(app, arguments).stdout))
+            used.append(torch.get_num_threads())
+    finally:
+        torch.set_num_threads(before)
+    assert used == [1, 2]
+    assert records[0]["return_mean"] == records[1]["return_mean"]

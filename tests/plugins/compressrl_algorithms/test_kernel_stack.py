@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -209,3 +211,63 @@ def test_a_pass_that_is_spent_gives_no_gradient(call):
         one.value_loss(x, action)
     with pytest.raises(TypeError):
         one.gradient(outputs)
+
+
+@pytest.fixture
+def torch_threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+    kernel().use_threads(1)
+
+
+@needs_kernel
+@pytest.mark.parametrize(("sizes", "count"), SHAPES)
+def test_any_number_of_threads_computes_the_same(torch_threads, sizes, count):
+    results = []
+    for threads in (1, 2, 3):
+        torch_threads(threads)
+        one = kernel_stack.make(sizes, count, bfloat16=True)
+        one.initialise(generator())
+        optimizer = Adam([one.vector], lr=0.01)
+        outputs = one.learn(*inputs(sizes))
+        one.descend(outputs, optimizer)
+        probed = one.probe(*inputs(sizes))
+        results.append((outputs, one.vector.detach().clone(), probed, one.gradient(probed)))
+    for other in results[1:]:
+        assert all(torch.equal(*pair) for pair in zip(results[0], other, strict=True))
+
+
+@needs_kernel
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_pass_has_as_many_threads_as_torch(threads):
+    program = f"""
+import time, torch
+from compressrl_algorithms import kernel_stack
+torch.set_num_threads({threads})
+one = kernel_stack.make((9, 200, 200, 1), 1, bfloat16=True)
+x = torch.ones(512, 9)
+begun = time.process_time(), time.thread_time()
+while time.process_time() < begun[0] + 0.5:
+    one(x)
+print(time.process_time() - begun[0] - (time.thread_time() - begun[1]))
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (float(run.stdout) > 0.05) == (threads > 1)  # seconds of other threads
+
+
+@needs_kernel
+def test_a_compiler_without_openmp_makes_a_kernel_of_one_thread(monkeypatch, tmp_path):
+    compiler = tmp_path / "cc"
+    compiler.write_text('#!/bin/sh\ncase "$*" in *-fopenmp*) exit 1;; esac\nexec /usr/bin/env cc "$@"\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    monkeypatch.setenv("COMPRESSRL_CACHE", str(tmp_path / "cache"))
+    kernel.cache_clear()
+    try:
+        _, one = both((5, 40, 3), 1)
+        kernel().use_threads(2)
+        found = one(torch.ones(2, 5))
+    finally:
+        kernel.cache_clear()
+    assert torch.equal(found, both((5, 40, 3), 1)[1](torch.ones(2, 5)))
