@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from compressrl import files
 from compressrl.errors import CompressrlError
+from compressrl.study.jobs import Job
 from compressrl.study.store import Outcome, Store
 
 
-def take(store: Store, key: str) -> Outcome | None:
+def take(store: Store, job: Job) -> Outcome | None:
     """Copy a cell that another study has finished into this one; None where there is none."""
-    outcome = peek(key)
+    outcome = peek(job)
     if outcome is not None:
         store.write(outcome)
     return outcome
 
 
-def peek(key: str) -> Outcome | None:
-    """A cell that another study has finished; None where there is none that can be read."""
+def peek(job: Job) -> Outcome | None:
+    """A cell that another study has finished; None where there is none that can be read.
+
+    That study may have named the same policy otherwise, by its file or by algorithm and environment.
+    """
     try:
-        return Outcome.from_json(json.loads(_path(key).read_text()))
+        return replace(Outcome.from_json(json.loads(_path(job.key).read_text())), cell=job.cell)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -67,8 +67,8 @@ def stand(store: Store, jobs: Iterable[Job]) -> Tally:
 
 def reuse(store: Store, tally: Tally, *, copy: bool) -> None:
     """Count what other studies on this machine have finished; `copy` takes it over."""
-    for key in list(tally.left):
-        if outcome := cell_cache.take(store, key) if copy else cell_cache.peek(key):
+    for key, job in list(tally.left.items()):
+        if outcome := cell_cache.take(store, job) if copy else cell_cache.peek(job):
             del tally.left[key]
             tally.outcomes[key] = outcome
             tally.reused += 1
