@@ -1,4 +1,4 @@
-"""Training runs of one algorithm in one environment with many seeds, side by side: a process a core.
+"""Training runs of one algorithm in one environment with many seeds, side by side.
 
 One process for each, and not their networks stacked in one: the processor multiplies at its peak within one
 run already, and a second run's weights would only push the first one's out of the cache.

@@ -56,7 +56,7 @@ class ModelSize:
                       these; compressed rows or columns with 32-bit pointers and 16-bit indices; or dense.
                       Equal to size_bytes where dense is smallest. No runtime here computes on it
     serialized_bytes: length of the ONNX file
-    bits:             width of the weight matrices (the widest, where they differ)
+    bits:             width of a weight, mean over the weight matrices
     nonzero_fraction: share of weight-matrix entries that are not zero
     """
 
@@ -64,7 +64,7 @@ class ModelSize:
     size_bytes: int
     sparse_bytes: int
     serialized_bytes: int
-    bits: int
+    bits: float
     nonzero_fraction: float
 
 

@@ -33,7 +33,8 @@ class TrainingResult:
 
     policy:  the policy of the best evaluation along the way (5 episodes each)
     path:    its file
-    record:  command, seed, steps, seconds, version, commits, returns over 20 episodes of fresh seeds
+    record:  command, seed, steps, seconds, device, threads, version, commits, returns over 20 episodes of
+             fresh seeds
     """
 
     policy: Policy
@@ -90,7 +91,13 @@ def train(
     path = folder / FINAL_POLICY
     policy = Policy.load(folder / BEST_POLICY) if (folder / BEST_POLICY).exists() else final
     policy.save(path)
-    record = _record(algorithm, env_id, session, seed, policy) | {"commits": commits}
+    words = command(algorithm, env_id, steps, seed, device=device, threads=threads)
+    record = {
+        "command": words,
+        **_record(env_id, session, seed, policy),
+        "threads": threads,
+        "commits": commits,
+    }
     files.write_json_atomic(folder / RECORD, record)
     return TrainingResult(policy, path, record)
 
@@ -101,7 +108,9 @@ def default_folder(algorithm: str, env_id: str, seed: int) -> Path:
     return Path("runs") / "train" / "".join(c if c.isalnum() or c in "._=-" else "-" for c in words)
 
 
-def command(algorithm: str, env_id: str, steps: int, seed: int) -> str:
+def command(
+    algorithm: str, env_id: str, steps: int, seed: int, *, device: str = "cpu", threads: int = 1
+) -> str:
     """The command line that makes this policy again."""
     words = [
         "compressrl",
@@ -114,16 +123,15 @@ def command(algorithm: str, env_id: str, steps: int, seed: int) -> str:
         str(steps),
         "--seed",
         str(seed),
+        *(["--device", device] if device != "cpu" else []),
+        *(["--threads", str(threads)] if threads != 1 else []),
     ]
     return shlex.join(words)
 
 
-def _record(
-    algorithm: str, env_id: str, session: TrainingSession, seed: int, policy: Policy
-) -> dict[str, Any]:
+def _record(env_id: str, session: TrainingSession, seed: int, policy: Policy) -> dict[str, Any]:
     episodes = rollout.run_episodes(policy, lambda: environments.make(env_id), FINAL_SEEDS)
     return {
-        "command": command(algorithm, env_id, session.steps, seed),
         "algorithm": policy.algorithm,
         "env_id": env_id,
         "seed": seed,

@@ -245,7 +245,7 @@ def _head(policy: Policy, remarks: Sequence[str]) -> str:
     lines = [
         f"A control policy for {policy.env_id}:",
         f"{policy.observation_size} observations to {policy.action_size} actions;",
-        f"{size.parameters} parameters of {size.bits} bits, {size.size_bytes} bytes packed.",
+        f"{size.parameters} parameters of {size.bits:.3g} bits, {size.size_bytes} bytes packed.",
         *remarks,
         "",
         "How it was made:",

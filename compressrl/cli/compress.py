@@ -36,6 +36,6 @@ def compress(
         return
     terminal.console().print(
         f"[bold]{before.size_bytes / 1024:.1f} KiB -> {after.size_bytes / 1024:.1f} KiB[/bold] "
-        f"({before.parameters:,} -> {after.parameters:,} parameters, {after.bits} bit)\n{out}",
+        f"({before.parameters:,} -> {after.parameters:,} parameters, {after.bits:.3g} bit)\n{out}",
         soft_wrap=True,
     )

@@ -74,9 +74,8 @@ def train(
                 progress=progress,
             )
     except KeyboardInterrupt:
-        terminal.say(
-            f"The run is in {folder}; go on with it:\n  {runs.command(algo, env, steps, seed)} --out {folder}"
-        )
+        words = runs.command(algo, env, steps, seed, device=device, threads=threads)
+        terminal.say(f"The run is in {folder}; go on with it:\n  {words} --out {folder}")
         raise
     if as_json:
         terminal.print_json({**result.record, "path": str(result.path)})

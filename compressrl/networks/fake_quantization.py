@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import nn
 from torch.autograd import Function
@@ -26,8 +27,8 @@ RANGE_RATE = 0.05
 SMALLEST_RANGE = 1e-6
 # A row's scale is above this, also where its weights are all zero.
 TINY = torch.finfo(torch.float32).eps ** 2
-# Shares of a row's largest weight that its scale may be made for: rare large ones are worth cutting off.
-CUTS = torch.linspace(0.3, 1.0, 36)
+# Shares of a whole range that a search for the best one tries: rare large values are worth cutting off.
+SHARES = np.linspace(0.3, 1.0, 36)
 # A bias is an int32 in units of x_scale * w_scale; one bit stays free for the sum that it is added to.
 LARGEST_BIAS = 2.0**30
 
@@ -60,7 +61,7 @@ class _RoundWeights(Function):
     """clip(round(w / scale), -largest, largest), back in float.
 
     Gradient of w: 1 inside the range, 0 outside. Of the scale, one a row: LSQ eq. 3 without its constant
-    factor, which Adam would cancel.
+    factor, which Adam cancels where it is not hidden in a clipped norm.
     """
 
     @staticmethod
@@ -101,11 +102,11 @@ _round_bias = cast(Rounding, _RoundBias.apply)
 def _closest_scale(weight: torch.Tensor, largest: int) -> torch.Tensor:
     """(rows,): the scale of least squared rounding error, of those that cut the largest weights off."""
     most = weight.abs().amax(dim=1, keepdim=True).clamp_min(TINY) / largest
-    errors = []
-    for cut in CUTS:
-        rounded = (weight / (cut * most)).round().clamp(-largest, largest) * (cut * most)
+    shares, errors = most.new_tensor(SHARES), []
+    for scale in (share * most for share in shares):
+        rounded = (weight / scale).round().clamp(-largest, largest) * scale
         errors.append((rounded - weight).square().sum(dim=1))
-    return CUTS[torch.stack(errors).argmin(dim=0)] * most.squeeze(1)
+    return shares[torch.stack(errors).argmin(dim=0)] * most.squeeze(1)
 
 
 class FakeQuantLinear(nn.Linear):
@@ -114,7 +115,8 @@ class FakeQuantLinear(nn.Linear):
     bits:      2..8, width of a weight; with fewer than 8 the scales are learnt, else a row's largest weight
                sets its scale
     low, high: () moving average of the batches' least and greatest input, 0 always within
-    w_start, w_share: (out,) learnt scales: what they started from, and what has become of that
+    w_start, w_change: (out,) learnt scales are w_start * exp(w_change), so that they stay above 0 and an
+               optimizer's steps are relative to them; None with 8 bits
     batches:   () how many batches they were taken from; until the first, inputs are not rounded
     The range is tracked in training mode while gradients are on: neither acting nor a line search moves it.
     """
@@ -123,6 +125,7 @@ class FakeQuantLinear(nn.Linear):
     high: torch.Tensor
     batches: torch.Tensor
     w_start: torch.Tensor | None
+    w_change: nn.Parameter | None
 
     def __init__(self, linear: nn.Linear, bits: int = BITS) -> None:
         nn.Module.__init__(self)  # not nn.Linear's, which would draw random weights
@@ -141,9 +144,10 @@ class FakeQuantLinear(nn.Linear):
         start = None
         if bits < BITS:
             start = _closest_scale(self.weight.detach(), self.largest) if w_scale is None else w_scale
+            # A row of zeros has no scale of its own, and at none could never learn.
+            start = torch.where(start > TINY, start, start.mean())
         self.register_buffer("w_start", start)
-        # A share of the start, so that an optimizer's steps are relative to it.
-        self.w_share = None if start is None else nn.Parameter(torch.ones_like(start))
+        self.register_parameter("w_change", None if start is None else nn.Parameter(torch.zeros_like(start)))
 
     @property
     def largest(self) -> int:
@@ -184,10 +188,10 @@ class FakeQuantLinear(nn.Linear):
 
         Unless its bias then needs more than 32 bits.
         """
-        if self.w_start is None or self.w_share is None:
+        if self.w_start is None or self.w_change is None:
             scale = self.weight.detach().abs().amax(dim=1) / self.largest
         else:
-            scale = self.w_start * self.w_share
+            scale = self.w_start * self.w_change.exp()
         for_bias = self.bias.detach().abs() / (self.x_scale * LARGEST_BIAS)
         return torch.maximum(scale, for_bias).clamp_min(TINY)
 
@@ -232,12 +236,12 @@ def _trainable(layer: IntegerLayer) -> FakeQuantLinear:
     return made
 
 
-def fake_quantize(module: nn.Module, bits: int = BITS) -> nn.Module:
+def fake_quantize(module: nn.Module) -> nn.Module:
     """Replace every nn.Linear inside, in place, by a FakeQuantLinear with its weights; return the module."""
     if type(module) is nn.Linear:
-        return FakeQuantLinear(module, bits)
+        return FakeQuantLinear(module)
     for name, child in module.named_children():
-        setattr(module, name, fake_quantize(child, bits))
+        setattr(module, name, fake_quantize(child))
     return module
 
 

@@ -77,7 +77,7 @@ def measure(policy: Policy) -> ModelSize:
         size_bytes=size,
         sparse_bytes=size + sum(m.sparse_bytes - m.dense_bytes for m in matrices),
         serialized_bytes=len(graph),
-        bits=max((m.bits for m in matrices), default=0),
+        bits=sum(m.entries * m.bits for m in matrices) / entries if entries else 0,
         nonzero_fraction=sum(m.nonzero for m in matrices) / entries if entries else 1.0,
     )
 

@@ -36,7 +36,7 @@ SIDE: dict[str, tuple[type, str]] = {
     "parameters": (int, "model.parameters"),
     "size_bytes": (int, "model.size_bytes"),
     "serialized_bytes": (int, "model.serialized_bytes"),
-    "bits": (int, "model.bits"),
+    "bits": (float, "model.bits"),
     "nonzero_fraction": (float, "model.nonzero_fraction"),
     "latency_p50_us": (float, "latency_us.p50"),
     "latency_p99_us": (float, "latency_us.p99"),

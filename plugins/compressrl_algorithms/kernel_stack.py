@@ -23,7 +23,7 @@ from compressrl_algorithms.mlp_stack import MLPStack
 def make(sizes: Sequence[int], count: int, *, bfloat16: bool) -> MLPStack:
     """A stack that multiplies in bfloat16 if asked to and where this machine can.
 
-    It has as many threads as torch has now.
+    The kernel, of this and all other stacks, then has as many threads as torch has now.
     """
     library = kernel() if bfloat16 else None
     if library is None:

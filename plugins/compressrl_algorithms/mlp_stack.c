@@ -117,10 +117,10 @@ static void product(const pair *a, long a_row, long a_step, const pair *b, long 
                     const struct finish *f)
 {
     /* In rows: threads that write parts of one row get in each other's way. */
-    const int share = (M / threads / 6 + 1) * 6;
+    const int share = (M / (6 * threads) + (M % (6 * threads) != 0)) * 6;
 #pragma omp parallel for num_threads(threads) if (threads > 1)
-    for (int m = 0; m < M; m += share) {
-        const int end = m + share < M ? m + share : M;
+    for (int part = 0; part < threads; part++) {
+        const int m = part * share, end = m + share < M ? m + share : M;
         int n = 0;
         for (; n + LANES * TILE_COLUMNS <= N; n += LANES * TILE_COLUMNS)
             panel(a, a_row, a_step, b, b_step, steps, m, end, f, n, TILE_COLUMNS);

@@ -37,6 +37,7 @@ class MLPStack(nn.Module):
     """
 
     forgotten: frozenset[str] = frozenset({"matrices", "latest"})  # by copies: the original's views and pass
+    latest: Any = None  # the pass whose gradient may be asked for
 
     def __init__(self, sizes: Sequence[int], count: int) -> None:
         super().__init__()
@@ -87,7 +88,7 @@ class MLPStack(nn.Module):
     def learn(self, *inputs_BI: torch.Tensor) -> torch.Tensor:
         """Outputs, as constants; `gradient` then is that of the parameters."""
         outputs = self._evaluate(self.vector, self.count, inputs_BI)
-        self.latest: Any = outputs, self.vector
+        self.latest = outputs, self.vector
         return outputs.detach()
 
     @torch.enable_grad()
@@ -100,8 +101,13 @@ class MLPStack(nn.Module):
         return outputs.detach()
 
     def gradient(self, of_outputs: torch.Tensor) -> torch.Tensor:
-        """Of the parameters or the input, from that of the outputs of the latest `learn` or `probe`."""
-        outputs, source = self.latest
+        """Of the parameters or the input, from that of the outputs of the latest `learn` or `probe`.
+
+        Raises RuntimeError where there is none, or another call has used it up.
+        """
+        if self.latest is None:
+            raise RuntimeError("No pass to take the gradient of: call learn or probe first.")
+        (outputs, source), self.latest = self.latest, None
         gradient: torch.Tensor = torch.autograd.grad(outputs, source, of_outputs)[0]
         return gradient
 

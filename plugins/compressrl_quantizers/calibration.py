@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from compressrl.networks.fake_quantization import FakeQuantLinear
+from compressrl.networks.fake_quantization import SHARES, FakeQuantLinear
 from compressrl.networks.integer import LEVELS
 
 Method = Literal["minmax", "percentile", "mse", "entropy"]
 Range = tuple[float, float]
 SAMPLES = 100_000  # values that a range is chosen by
-SHRINKING = np.linspace(0.3, 1.0, 36)  # shares of the whole range that mse tries
 BINS, COARSE = 2048, 128
 
 
@@ -79,7 +78,7 @@ def _best_share(x: np.ndarray, cost: Callable[[np.ndarray, float, float], float]
     low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
     if low == high:
         return low, high
-    ranges = [(low * share, high * share) for share in SHRINKING]
+    ranges = [(low * share, high * share) for share in SHARES]
     return min(ranges, key=lambda ends: cost(x, *ends))
 
 

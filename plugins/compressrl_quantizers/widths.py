@@ -7,6 +7,8 @@ from typing import Annotated
 
 from torch import nn
 
+from compressrl import options
+from compressrl.errors import PipelineError
 from compressrl.networks.fake_quantization import FakeQuantLinear, fake_quantize
 from compressrl.options import Option
 
@@ -24,9 +26,19 @@ class WidthOptions:
     last_bits: Annotated[int, Option("width of a weight in the last layer", low=2, high=8)] = 8
 
     def fake_quantized(self, network: nn.Module) -> nn.Module:
-        """The network with fake-quantized linear layers of these widths; changed in place."""
-        network = fake_quantize(network, self.bits)
+        """The network with fake-quantized linear layers of these widths; changed in place.
+
+        Raises PipelineError where `bits` would change nothing: the network has no layer between its ends.
+        """
+        network = fake_quantize(network)
         layers = [layer for layer in network.modules() if isinstance(layer, FakeQuantLinear)]
+        if len(layers) < 3 and "bits" in options.chosen(self):
+            raise PipelineError(
+                f"bits={self.bits} is for layers between the first and the last, and this network has none "
+                "there. Set first_bits and last_bits."
+            )
+        for layer in layers[1:-1]:
+            layer.set_bits(self.bits)
         layers[0].set_bits(self.first_bits)
         layers[-1].set_bits(self.last_bits)
         return network

@@ -28,7 +28,7 @@ def returns(pooled: Pooled, reference: Reference) -> Table:
         published.title,
         ("algorithm", "environment", "baseline", *(method.label for method in chosen)),
         tuple(rows),
-        _returns_text(pooled, reference, published, chosen),
+        _returns_text(pooled, published, chosen, reference.kept_share),
     )
 
 
@@ -68,18 +68,17 @@ def _kept(group: Group) -> Cell:
 
 
 def _returns_text(
-    pooled: Pooled, reference: Reference, published: ReferenceTable, chosen: Sequence[Method]
+    pooled: Pooled, published: ReferenceTable, chosen: Sequence[Method], kept_share: float
 ) -> str:
     groups = [group for method in chosen for group in pooled.of(method)]
-    kept = sum(survives(group, reference.kept_share) for group in groups)
+    kept = sum(survives(group, kept_share) for group in groups)
     found = (
-        f"{kept} of our {len(groups)} compressed policies keep at least {reference.kept_share:.0%} of the "
-        "return."
+        f"{kept} of our {len(groups)} compressed policies keep at least {kept_share:.0%} of the return."
         if groups
         else "None of these cells is finished."
     )
-    theirs = ", the retention, and the published return" if reference.name else " and the retention"
-    return f"{found} Below a mean: its 95 % interval{theirs}. {published.note}"
+    theirs = ", the retention, and the published return" if published.values else " and the retention"
+    return f"{found} Below a mean: its 95 % interval{theirs}. {published.note}".rstrip()
 
 
 def levels(pooled: Pooled, reference: Reference) -> Table | None:
@@ -95,16 +94,16 @@ def levels(pooled: Pooled, reference: Reference) -> Table | None:
     ]
     theirs = (
         ", the levels that were measured, and the published one"
-        if reference.name
+        if published.values
         else " and the levels that were measured"
     )
     text = (
         f"Below a level: what it keeps{theirs}. A level counts "
         f"when the mean return over all episodes is at least {reference.kept_share:.0%} of the baseline's. "
-        "“Return at it” is that of the highest level that counts, in whatever sweep. "
+        "“Return at it” is that of the highest level that counts, in whatever sweep."
     )
     columns = ("algorithm", "environment", "baseline", "return at it", *families)
-    return Table("levels", published.title, columns, tuple(rows), text + published.note)
+    return Table("levels", published.title, columns, tuple(rows), f"{text} {published.note}".rstrip())
 
 
 def _levels_row(
@@ -151,17 +150,16 @@ def best_levels(pooled: Pooled, reference: Reference) -> Table | None:
         swept = _swept(pooled, subject)
         winner = best(swept, "level", reference.kept_share)
         ours = NOT_MEASURED if not swept else _winner_cell(winner)
-        rows.append((*_names(subject), ours, *_published(reference, published, subject)))
-    columns = ("algorithm", "environment", "ours", *filter(None, [reference.name]))
+        theirs = (_published(published, subject),) if published.values else ()
+        rows.append((*_names(subject), ours, *theirs))
+    columns = ("algorithm", "environment", "ours", *([reference.name] if published.values else []))
     return Table("best_levels", published.title, columns, tuple(rows), published.note)
 
 
-def _published(reference: Reference, published: ReferenceTable, subject: Subject) -> tuple[Cell, ...]:
-    """The published method, in studies that are compared with any."""
-    if not reference.name:
-        return ()
+def _published(published: ReferenceTable, subject: Subject) -> Cell:
+    """The published method."""
     theirs = published.at(subject.algorithm, subject.env_id) or ""
-    return (tables.word(theirs.replace(":", " ") if theirs else "n/a", "" if theirs else "muted"),)
+    return tables.word(theirs.replace(":", " ") if theirs else "n/a", "" if theirs else "muted")
 
 
 def _winner_cell(winner: Group | None) -> Cell:

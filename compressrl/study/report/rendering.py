@@ -44,7 +44,7 @@ def to_html(page: Page) -> str:
 
 
 def to_markdown(page: Page) -> str:
-    """The texts, verdicts and tables; of the figures, their texts and what is readable in numbers."""
+    """The texts, verdicts and tables; of the figures, their texts and those in numbers."""
     lines = [f"# {page.title}", "", page.lead, ""]
     for section in page.sections:
         lines += [f"## {section.title}", ""]
@@ -56,5 +56,5 @@ def to_markdown(page: Page) -> str:
         lines += [tables.to_markdown(table) for table in section.tables]
         for figure in section.figures:
             lines += [f"**Figure {page.figures.index(figure) + 1}: {figure.title}.** {figure.text}", ""]
-            lines += [tables.to_markdown(figure.table)] if figure.readable else []
+            lines += [tables.to_markdown(figure.table)] if figure.in_numbers else []
     return "\n".join([*lines, page.footer]).rstrip() + "\n"

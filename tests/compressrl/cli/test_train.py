@@ -34,14 +34,17 @@ def test_the_records_of_all_seeds_are_one_json_value(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_threads_train_what_one_does(tmp_path: Path) -> None:
     before = torch.get_num_threads()
-    records, used = [], []
+    records, used, policies = [], [], []
     try:
         for threads in (1, 2):
             out = f"--out={tmp_path / str(threads)}"
-            arguments = [*RUN, "--steps=100", f"--threads={threads}", out, "--json"]
-            records.append(json.loads(CliRunner().invoke(app, arguments).stdout))
+            run = ["train", "--algo=ddpg:hidden=64,learning_starts=50", "--env=Pendulum-v1", "--steps=100"]
+            result = CliRunner().invoke(app, [*run, f"--threads={threads}", out, "--json"])
+            records.append(json.loads(result.stdout))
             used.append(torch.get_num_threads())
+            policies.append(Path(records[-1]["path"]).read_bytes())
     finally:
         torch.set_num_threads(before)
-    assert used == [1, 2]
-    assert records[0]["return_mean"] == records[1]["return_mean"]
+    assert used == [1, 2] == [record["threads"] for record in records]
+    assert [record["command"].endswith(" --threads 2") for record in records] == [False, True]
+    assert policies[0] == policies[1]

@@ -122,8 +122,8 @@ def test_gradients_of_learnt_scales_are_those_of_learned_step_size_quantization(
     x = torch.tensor([[1.0, 1.0]])
     fake(x).backward()
     assert fake.weight.grad.tolist() == [[1, 0]]
-    # LSQ eq. 3, of the share of 0.2 that the scale is: round(v) - v inside, the largest integer outside.
-    assert fake.w_share.grad.item() == pytest.approx(0.2 * ((2 - 1.85) + -3), rel=1e-4)
+    # LSQ eq. 3, of the logarithm of the scale: round(v) - v inside, the largest integer outside.
+    assert fake.w_change.grad.item() == pytest.approx(0.2 * ((2 - 1.85) + -3), rel=1e-4)
     assert fake.to_integer(None).w8.tolist() == [[2, -3]]
 
 
@@ -140,6 +140,20 @@ def test_scales_of_few_bits_cut_a_rare_large_weight_off():
     assert errors[0] < 0.8 * errors[1]
 
 
+def test_a_row_of_zeros_can_learn_in_few_bits():
+    layer = linear(6, 2)
+    with torch.no_grad():
+        layer.weight[0] = 0
+    fake, x = FakeQuantLinear(layer, 4).train(), batch(64, 6)
+    target = 0.3 * (x[:, :1] - x[:, 1:2])
+    optimizer = torch.optim.Adam(fake.parameters(), 0.01)
+    for _ in range(300):
+        optimizer.zero_grad()
+        (fake(x)[:, :1] - target).square().mean().backward()
+        optimizer.step()
+    assert (fake(x)[:, :1] - target).square().mean() < 0.1 * target.square().mean()
+
+
 def test_a_layer_may_get_another_width():
     fake = calibrated(linear(4, 3), batch(10, 4), bits=4)
     before = fake.to_integer(None)
@@ -153,11 +167,14 @@ def test_a_layer_may_get_another_width():
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_a_network_in_integers_and_back_is_the_same(bits: int):
-    module = fake_quantize(network(), bits).train()
+    module = fake_quantize(network()).train()
+    for layer in module:
+        if isinstance(layer, FakeQuantLinear):
+            layer.set_bits(bits)
     module(batch(200, 4))
     if bits < 8:
         with torch.no_grad():
-            module[0].w_share.mul_(1.7)  # so that no weight is the largest integer
+            module[0].w_change.add_(0.5)  # so that no weight is the largest integer
     integer = to_integer(module)
     again = to_integer(from_integer(integer))
     for one, other in zip(integer.layers, again.layers, strict=True):

@@ -55,6 +55,11 @@ def test_four_bits_are_half_a_byte():
     wide, size = model_size.measure(policy), model_size.measure(policy.with_integer(network, "4 bits"))
     assert wide.size_bytes - size.size_bytes == WEIGHTS // 2
     assert size.bits == 4
+    *others, last = narrow
+    mixed = IntegerNetwork(network.inputs, (*others, replace(last, bits=8)), network.outputs)
+    weights = [layer.w8.size for layer in narrow]
+    expected = (4 * sum(weights) + 4 * weights[-1]) / sum(weights)
+    assert model_size.measure(policy.with_integer(mixed, "mixed")).bits == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("form", ["network", "foreign", "integer", "graph"])

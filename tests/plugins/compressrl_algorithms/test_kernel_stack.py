@@ -209,7 +209,7 @@ def test_a_pass_that_is_spent_gives_no_gradient(call):
         one.regress(outputs[0, :, 0], x, action, optimizer=optimizer)
     else:
         one.value_loss(x, action)
-    with pytest.raises(TypeError):
+    with pytest.raises(RuntimeError, match="call learn or probe first"):
         one.gradient(outputs)
 
 
@@ -233,7 +233,12 @@ def test_any_number_of_threads_computes_the_same(torch_threads, sizes, count):
         outputs = one.learn(*inputs(sizes))
         one.descend(outputs, optimizer)
         probed = one.probe(*inputs(sizes))
-        results.append((outputs, one.vector.detach().clone(), probed, one.gradient(probed)))
+        found = [outputs, one.vector.detach().clone(), probed, one.gradient(probed)]
+        if sizes[-1] == 1:
+            found.append(torch.tensor(one.regress(outputs[0, :, 0], *inputs(sizes), optimizer=optimizer)))
+            loss, gradient = one.value_loss(*inputs(sizes))
+            found += [one.vector.detach().clone(), torch.tensor(loss), gradient]
+        results.append(found)
     for other in results[1:]:
         assert all(torch.equal(*pair) for pair in zip(results[0], other, strict=True))
 

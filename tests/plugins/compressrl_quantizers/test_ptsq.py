@@ -103,6 +103,13 @@ def test_weights_of_few_bits_cost_accuracy_and_save_memory():
     assert sizes == sorted(sizes)
 
 
+def test_bits_that_would_change_nothing_are_refused():
+    policy = tiny_policy(hidden=(16,))
+    with pytest.raises(PipelineError, match="first_bits"):
+        compressed(policy, bits=4)
+    assert [layer.bits for layer in compressed(policy, first_bits=4).integer.layers] == [4, 8]
+
+
 def test_the_paper_takes_one_scale_for_a_matrix_and_the_whole_range():
     policy = replace(tiny_policy(), layers=tiny_policy().layers[1:])  # without standardisation
     visited = Lab(policy.env_id, baseline=policy).collect(policy, 500)

@@ -152,6 +152,15 @@ def test_scratch_starts_from_fresh_weights():
     assert result.provenance[: len(policy.provenance)] == policy.provenance
 
 
+def test_scratch_takes_few_bits():
+    policy = tiny_policy()
+    algorithm = TRPO(hidden="16x16", n_steps=100)
+    lab = Lab(policy.env_id, baseline=policy, algorithm=algorithm)
+    result = qat(mode="scratch", train_steps=200, bits=3).compress(policy, lab)
+    assert [layer.bits for layer in result.integer.layers] == [8, 3, 8]
+    assert np.abs(result.integer.layers[1].w8).max() == 3
+
+
 def test_scratch_without_an_algorithm_says_what_is_missing():
     with pytest.raises(PipelineError, match="--algo"):
         compressed(tiny_policy(), mode="scratch")

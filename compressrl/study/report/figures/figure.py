@@ -18,9 +18,10 @@ class Figure:
     """A drawing with what to see in it and the table of what it draws.
 
     panels: SVGs, side by side where there is room
-    legend: (series, name)
-    wide:   a single drawing that keeps its size and is scrolled sideways on a narrow page
-    readable: the table is one to read, and stands in for the drawing where there is none
+    legend:     (series, name)
+    wide:       a single drawing that keeps its size and is scrolled sideways on a narrow page
+    in_numbers: the table is one to read, and stands in for the drawing where there is none
+    colours:    what they mean; said where there is a drawing
     """
 
     title: str
@@ -29,7 +30,8 @@ class Figure:
     table: Table
     legend: tuple[tuple[int, str], ...] = ()
     wide: bool = False
-    readable: bool = False
+    in_numbers: bool = False
+    colours: str = ""
 
 
 @dataclass(frozen=True)

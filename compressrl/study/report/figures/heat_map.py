@@ -36,14 +36,16 @@ def figure(pooled: Pooled) -> Figure | None:
     )
     table = Table("figure_heat_map", "Retention", ("policy", *labels), rows)
     picture = charts.heat(TITLE, names, labels, squares)
-    return Figure(TITLE, _text(pooled), (picture,), table, wide=True, readable=True)
+    colours = "In per cent of the baseline's return: dark is lost, yellow is kept."
+    return Figure(TITLE, _text(pooled), (picture,), table, wide=True, in_numbers=True, colours=colours)
 
 
 def _cell(pooled: Pooled, subject: Subject, method: Method) -> Cell:
     group = pooled.groups.get((subject, method))
     if group is None:
         return Cell(_why_empty(pooled, subject, method)[0], (), None, {"": None})
-    return tables.estimate(Estimate(group.kept.value, group.kept.ci95), ".1%")
+    notes = [_why_no_retention(group)] if group.kept.value is None else []
+    return tables.estimate(Estimate(group.kept.value, group.kept.ci95), ".1%", *notes)
 
 
 def _square(pooled: Pooled, subject: Subject, method: Method, row: int, column: int) -> Square:
@@ -54,7 +56,7 @@ def _square(pooled: Pooled, subject: Subject, method: Method, row: int, column: 
         return Square(row, column, None, text, f"{what}\n{why}")
     kept = group.kept
     if kept.value is None:
-        return Square(row, column, None, "n/a", f"{what}\n{_why_no_retention(group)}")
+        return Square(row, column, None, "n/a", f"{what}\nretention n/a: {_why_no_retention(group)}")
     interval = said(Estimate(kept.value, kept.ci95), ".1%")
     tip = f"{what}\nretention {interval}\nrepeats: {group.repeats}, pairs of episodes: {kept.pairs}"
     return Square(row, column, kept.value, f"{kept.value * 100:.0f}", tip)
@@ -67,7 +69,7 @@ def _why_empty(pooled: Pooled, subject: Subject, method: Method) -> tuple[str, s
 
 def _why_no_retention(group: Group) -> str:
     mean = group.mean_return("baseline").value
-    return "retention n/a: " + ("a return is not a number" if mean is None else "the baseline earns nothing")
+    return "a return is not a number" if mean is None else "the baseline earns nothing"
 
 
 def _text(pooled: Pooled) -> str:
@@ -78,7 +80,6 @@ def _text(pooled: Pooled) -> str:
     dead = sum(value < DEAD for value, _ in kept)
     value, worst = min(kept, key=lambda pair: pair[0])
     return (
-        f"In per cent of the baseline's return: dark is lost, yellow is kept. {dead} of {len(kept)} "
-        "compressed policies lose more than half; the worst is "
+        f"{dead} of {len(kept)} compressed policies lose more than half of the return; the worst is "
         f"{worst.policy} under {worst.method.label} ({value:.1%}). {signs}"
     )

@@ -89,8 +89,13 @@ def test_a_sweep_that_keeps_nothing_says_none_and_not_nothing(done):
 def test_the_best_of_all_sweeps(done):
     best = comparisons.best_levels(pooled(*sweep(done, KEPT)), PAPER)
     assert text(best) == [["sac", "Ant-v5", "l2 0.2 / keeps 97.0%", "l2 0.25"]]
-    dead = comparisons.best_levels(pooled(*sweep(done, dict.fromkeys(KEPT, 10.0))), Reference(name="a paper"))
-    assert text(dead) == [["sac", "Ant-v5", "none keeps enough", "n/a"]]
+    dead = pooled(*sweep(done, dict.fromkeys(KEPT, 10.0)))
+    assert text(comparisons.best_levels(dead, PAPER))[0][2:] == ["none keeps enough", "l2 0.25"]
+    elsewhere = {"best": ReferenceTable("The best", "", {"sac": {"Hopper": "l2:0.25"}})}
+    of_another = Reference(name="a paper", tables=elsewhere)
+    assert text(comparisons.best_levels(dead, of_another))[0][2:] == ["none keeps enough", "n/a"]
+    without = Reference(name="a paper")
+    assert text(comparisons.best_levels(dead, without))[0][2:] == ["none keeps enough"]
 
 
 def test_without_published_results_none_are_spoken_of(done):
