@@ -3,15 +3,18 @@
 In turns, round by round, one torch thread each (or --threads): the same environment, network sizes, batches
 and number of updates, by each library's own training loop. Counted are the steps after the first updates, by
 the times at which the environment was stepped; no evaluation falls into them. Medians over the rounds.
+With --at-once 2 two runs of a side share the machine, as `train --seeds` has them do; their rates are added.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -41,12 +44,6 @@ class Stamped(gymnasium.Wrapper):
         return self.env.step(action)
 
 
-def register(env_id: str) -> str:
-    name = f"Stamped{env_id}"
-    gymnasium.register(name, lambda: Stamped(gymnasium.make(env_id)))
-    return name
-
-
 def ours(algorithm: str, env_id: str, steps: int) -> None:
     lab = Lab(env_id, training=TrainingSession(steps=steps))
     plugins.create("algorithm", OURS[algorithm]).train(lab)
@@ -71,11 +68,23 @@ def theirs(algorithm: str, env_id: str, steps: int) -> None:
 
 
 def steps_a_second(
-    train: Callable[[str, str, int], None], algorithm: str, env_id: str, steps: int, skip: int
+    train: Callable[[str, str, int], None], algorithm: str, env_id: str, steps: int, skip: int, threads: int
 ) -> float:
+    torch.set_num_threads(threads)
+    stamped = f"Stamped{env_id}"
+    if stamped not in gymnasium.registry:
+        gymnasium.register(stamped, lambda: Stamped(gymnasium.make(env_id)))
     stamps.clear()
-    train(algorithm, env_id, steps)
+    train(algorithm, stamped, steps)
     return (steps - skip - 1) / (stamps[steps - 1] - stamps[skip])
+
+
+def rate(at_once: int, *arguments: Any) -> float:
+    """Of so many runs together."""
+    if at_once == 1:
+        return steps_a_second(*arguments)
+    with multiprocessing.get_context("spawn").Pool(at_once) as pool:
+        return sum(pool.starmap(steps_a_second, [arguments] * at_once))
 
 
 def sbx_rate(python: str, algorithm: str, env_id: str, steps: int) -> float:
@@ -91,6 +100,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--at-once", type=int, default=1, help="runs side by side, in a process each")
     parser.add_argument("--algo", action="append", help="default: all")
     parser.add_argument("--env", action="append", help="default: HalfCheetah-v5 and Humanoid-v5")
     parser.add_argument("--sbx", help="the Python of an environment with sbx-rl: a third column, off-policy")
@@ -103,17 +113,19 @@ def main() -> None:
     if options.cpu_seconds:
         global clock
         clock = time.process_time
-    print(f"{'':28}{'ours':>8}{'SB3':>8}{'ratio':>7}   steps/s, {options.threads} thread(s)")
+    if options.cpu_seconds and options.at_once > 1:
+        parser.error("--cpu-seconds are those of one process; --at-once needs the clock.")
+    load = f"{options.at_once} run(s) of {options.threads} thread(s)"
+    print(f"{'':28}{'ours':>8}{'SB3':>8}{'ratio':>7}   steps/s, {load}")
     for env_id in options.env or ENVIRONMENTS:
-        name = register(env_id)
         for algorithm in options.algo or (*OFF_POLICY, *ON_POLICY):
             off = algorithm in OFF_POLICY
             steps, skip = (options.steps, LEARNING_STARTS) if off else (8 * 2048, 2048)
             rates: dict[str, list[float]] = {"ours": [], "theirs": [], "sbx": []}
             for _ in range(options.rounds):
                 for who, train in (("theirs", theirs), ("ours", ours)):
-                    torch.set_num_threads(options.threads)
-                    rates[who].append(steps_a_second(train, algorithm, name, steps, skip))
+                    run = (train, algorithm, env_id, steps, skip, options.threads)
+                    rates[who].append(rate(options.at_once, *run))
                 if off and options.sbx:
                     rates["sbx"].append(sbx_rate(options.sbx, algorithm, env_id, steps))
             ours_rate, theirs_rate = (float(np.median(rates[who])) for who in ("ours", "theirs"))
