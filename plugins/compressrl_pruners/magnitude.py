@@ -68,6 +68,7 @@ class MagnitudePruning(DistillationOptions, PruningOptions):
 
     rounds: Annotated[int, Option("rounds of recovery in all; half of them after the last cut", low=0)] = 24
     learning_rate: Annotated[float, Option("Adam's step, falling to 1 % by a cosine", low=0)] = 3e-3
+    batch_size: Annotated[int, Option("states of an update", low=1)] = 1024
 
     p: ClassVar[int]
     takes: ClassVar[tuple[Form, ...]] = ("network",)
