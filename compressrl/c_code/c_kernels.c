@@ -2,7 +2,8 @@
  *
  * Weights lie in panels of 16 outputs, so that one vector register holds 16 sums and none is ever added up
  * across its lanes: [outputs / 16][inputs][16] for float, [outputs / 16][inputs / 4][16][4] for int8, which is
- * what one VNNI instruction takes. The plain loops read the same layout.
+ * what one VNNI instruction takes; two such groups in the halves of the bytes for up to 4 bits. The plain loops
+ * read the same layout.
  */
 /* ---- preamble ---- */
 #include <math.h>
@@ -101,104 +102,147 @@ static void policy_quantize(const float *x, float scale, int zero, uint8_t *q, i
     for (i = 0; i < n; i++) {
         const float level = x[i] / scale;
         const float clipped = level > low ? (level < high ? level : high) : low;
-        /* Adding 1.5 * 2^23 leaves no bits for a fraction: the sum is rounded by the addition itself. */
-        const float rounded = (clipped + 12582912.0f) - 12582912.0f;
-        q[i] = (uint8_t)((int)rounded + zero);
+        /* Adding 1.5 * 2^23 leaves no bits for a fraction: the addition rounds, and the last bits are the whole
+         * number. Subtracting it again in float is what -ffast-math would leave out, with the addition. */
+        const float shifted = clipped + 12582912.0f;
+        int32_t bits;
+        memcpy(&bits, &shifted, 4);
+        q[i] = (uint8_t)(bits - 0x4b400000 + zero);
     }
 }
 
 /* ---- integer_linear ---- */
-/* y = scale * (bias + weight q) in 32-bit integers; the bias holds the zero point of q */
+/* y = scale * (bias + weight q) in 32-bit integers; the bias holds the zero point of q.
+ *
+ * Where `nibbles` is 1, a byte holds two weights plus 8: the lower half one of an even group of 4 inputs, the upper
+ * half its neighbour in the next group. The 8 is taken out of the sums at once, as 8 times the sum of q. */
+static int32_t policy_eights(const uint8_t *q, int quads, int nibbles)
+{
+    int32_t sum = 0;
+    int i;
+    for (i = 0; nibbles && i < 4 * quads; i++)
+        sum += q[i];
+    return 8 * sum;
+}
+
 #if defined(POLICY_VECTORS) && defined(__AVX512VNNI__)
 static inline __attribute__((always_inline)) void policy_integer_panels(
     const uint8_t *q, int quads, const int8_t *weight, const int32_t *bias, const float *scale, float *y,
-    const int count)
+    int32_t eights, const int count, const int nibbles)
 {
+    const int bytes = 4 * PANEL * (quads >> nibbles);
     __m512i sum[8];
-    int k, p;
+    int k, p, half;
     for (p = 0; p < count; p++)
-        sum[p] = _mm512_loadu_si512(bias + PANEL * p);
-    for (k = 0; k < quads; k++) {
-        int32_t four;
-        memcpy(&four, q + 4 * k, 4);
-        for (p = 0; p < count; p++)
-            sum[p] = _mm512_dpbusd_epi32(sum[p], _mm512_set1_epi32(four),
-                                         _mm512_loadu_si512(weight + 4 * PANEL * (p * quads + k)));
-    }
+        sum[p] = _mm512_sub_epi32(_mm512_loadu_si512(bias + PANEL * p), _mm512_set1_epi32(eights));
+    for (k = 0; k < quads; k += 1 + nibbles, weight += 4 * PANEL)
+        for (half = 0; half <= nibbles; half++) {
+            int32_t four;
+            memcpy(&four, q + 4 * (k + half), 4);
+            for (p = 0; p < count; p++) {
+                __m512i w = _mm512_loadu_si512(weight + p * bytes);
+                if (nibbles)
+                    w = _mm512_and_si512(half ? _mm512_srli_epi16(w, 4) : w, _mm512_set1_epi8(15));
+                sum[p] = _mm512_dpbusd_epi32(sum[p], _mm512_set1_epi32(four), w);
+            }
+        }
     for (p = 0; p < count; p++)
         _mm512_storeu_ps(y + PANEL * p, _mm512_mul_ps(_mm512_cvtepi32_ps(sum[p]),
                                                       _mm512_loadu_ps(scale + PANEL * p)));
 }
 
-static void policy_integer_linear(const uint8_t *q, int quads, const int8_t *weight, const int32_t *bias,
-                                  const float *scale, float *y, int panels)
-{
-    const int panel = 4 * PANEL * quads; /* bytes */
-    /* 8 panels at once: enough sums under way to hide the latency of the instruction. */
-    for (; panels >= 8; panels -= 8, weight += 8 * panel, bias += 8 * PANEL, scale += 8 * PANEL, y += 8 * PANEL)
-        policy_integer_panels(q, quads, weight, bias, scale, y, 8);
-    for (; panels > 0; panels--, weight += panel, bias += PANEL, scale += PANEL, y += PANEL)
-        policy_integer_panels(q, quads, weight, bias, scale, y, 1);
-}
+#define ABREAST_INTEGER 8 /* panels at once: enough sums under way to hide the latency of the instruction */
 #elif defined(POLICY_VECTORS) && defined(__AVX2__)
 /* Without VNNI: products of 16-bit numbers, added in pairs; the pairs of an output are joined at the end. */
 static inline __attribute__((always_inline)) void policy_integer_panels(
     const uint8_t *q, int quads, const int8_t *weight, const int32_t *bias, const float *scale, float *y,
-    const int count)
+    int32_t eights, const int count, const int nibbles)
 {
+    const int bytes = 4 * PANEL * (quads >> nibbles);
     __m256i pairs[2 * 4];
-    int k, p, v;
+    int k, p, v, half;
     for (p = 0; p < 4 * count; p++)
         pairs[p] = _mm256_setzero_si256();
-    for (k = 0; k < quads; k++) {
-        int32_t four;
-        __m256i inputs;
-        memcpy(&four, q + 4 * k, 4);
-        inputs = _mm256_broadcastq_epi64(_mm_cvtepu8_epi16(_mm_cvtsi32_si128(four)));
-        for (p = 0; p < count; p++)
-            for (v = 0; v < 4; v++) {
-                const __m128i *four_outputs = (const void *)(weight + 4 * PANEL * (p * quads + k) + 16 * v);
-                const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(four_outputs));
-                pairs[4 * p + v] = _mm256_add_epi32(pairs[4 * p + v], _mm256_madd_epi16(inputs, wide));
-            }
-    }
+    for (k = 0; k < quads; k += 1 + nibbles, weight += 4 * PANEL)
+        for (half = 0; half <= nibbles; half++) {
+            int32_t four;
+            __m256i inputs;
+            memcpy(&four, q + 4 * (k + half), 4);
+            inputs = _mm256_broadcastq_epi64(_mm_cvtepu8_epi16(_mm_cvtsi32_si128(four)));
+            for (p = 0; p < count; p++)
+                for (v = 0; v < 4; v++) {
+                    __m128i w = _mm_loadu_si128((const void *)(weight + p * bytes + 16 * v));
+                    if (nibbles)
+                        w = _mm_and_si128(half ? _mm_srli_epi16(w, 4) : w, _mm_set1_epi8(15));
+                    pairs[4 * p + v] =
+                        _mm256_add_epi32(pairs[4 * p + v], _mm256_madd_epi16(inputs, _mm256_cvtepi8_epi16(w)));
+                }
+        }
     for (p = 0; p < count; p++) {
         int32_t halves[2 * PANEL];
         memcpy(halves, pairs + 4 * p, sizeof halves);
         for (v = 0; v < PANEL; v++)
             y[PANEL * p + v] =
-                (float)(halves[2 * v] + halves[2 * v + 1] + bias[PANEL * p + v]) * scale[PANEL * p + v];
+                (float)(halves[2 * v] + halves[2 * v + 1] + bias[PANEL * p + v] - eights) * scale[PANEL * p + v];
+    }
+}
+
+#define ABREAST_INTEGER 2
+#else
+static inline int policy_weight(int8_t byte, int half, int nibbles)
+{
+    return nibbles ? (uint8_t)byte >> 4 * half & 15 : byte;
+}
+
+static inline void policy_integer_panels(const uint8_t *q, int quads, const int8_t *weight, const int32_t *bias,
+                                         const float *scale, float *y, int32_t eights, const int count,
+                                         const int nibbles)
+{
+    int32_t sum[PANEL];
+    int k, o, half;
+    (void)count;
+    for (o = 0; o < PANEL; o++)
+        sum[o] = bias[o] - eights;
+    for (k = 0; k < quads; k += 1 + nibbles, weight += 4 * PANEL)
+        for (half = 0; half <= nibbles; half++) {
+            const uint8_t *four = q + 4 * (k + half);
+            const int16_t a = four[0], b = four[1], c = four[2], d = four[3];
+            for (o = 0; o < PANEL; o++) {
+                const int8_t *w = weight + 4 * o;
+                sum[o] += a * policy_weight(w[0], half, nibbles) + b * policy_weight(w[1], half, nibbles) +
+                          c * policy_weight(w[2], half, nibbles) + d * policy_weight(w[3], half, nibbles);
+            }
+        }
+    for (o = 0; o < PANEL; o++)
+        y[o] = (float)sum[o] * scale[o];
+}
+
+#define ABREAST_INTEGER 1
+#endif
+
+static inline void policy_integer_rows(const uint8_t *q, int quads, const int8_t *weight, const int32_t *bias,
+                                       const float *scale, float *y, int panels, const int nibbles)
+{
+    const int32_t eights = policy_eights(q, quads, nibbles);
+    while (panels > 0) {
+        const int count = panels >= ABREAST_INTEGER ? ABREAST_INTEGER : 1;
+        if (count == ABREAST_INTEGER)
+            policy_integer_panels(q, quads, weight, bias, scale, y, eights, ABREAST_INTEGER, nibbles);
+        else
+            policy_integer_panels(q, quads, weight, bias, scale, y, eights, 1, nibbles);
+        weight += count * 4 * PANEL * (quads >> nibbles);
+        bias += count * PANEL, scale += count * PANEL, y += count * PANEL, panels -= count;
     }
 }
 
 static void policy_integer_linear(const uint8_t *q, int quads, const int8_t *weight, const int32_t *bias,
-                                  const float *scale, float *y, int panels)
+                                  const float *scale, float *y, int panels, int nibbles)
 {
-    const int panel = 4 * PANEL * quads; /* bytes */
-    for (; panels >= 2; panels -= 2, weight += 2 * panel, bias += 2 * PANEL, scale += 2 * PANEL, y += 2 * PANEL)
-        policy_integer_panels(q, quads, weight, bias, scale, y, 2);
-    for (; panels > 0; panels--, weight += panel, bias += PANEL, scale += PANEL, y += PANEL)
-        policy_integer_panels(q, quads, weight, bias, scale, y, 1);
+    if (nibbles)
+        policy_integer_rows(q, quads, weight, bias, scale, y, panels, 1);
+    else
+        policy_integer_rows(q, quads, weight, bias, scale, y, panels, 0);
 }
-#else
-static void policy_integer_linear(const uint8_t *q, int quads, const int8_t *weight, const int32_t *bias,
-                                  const float *scale, float *y, int panels)
-{
-    int k, o;
-    for (; panels > 0; panels--, bias += PANEL, scale += PANEL, y += PANEL) {
-        int32_t sum[PANEL];
-        for (o = 0; o < PANEL; o++)
-            sum[o] = bias[o];
-        for (k = 0; k < quads; k++, weight += 4 * PANEL) {
-            const int16_t a = q[4 * k], b = q[4 * k + 1], c = q[4 * k + 2], d = q[4 * k + 3];
-            for (o = 0; o < PANEL; o++)
-                sum[o] += a * weight[4 * o] + b * weight[4 * o + 1] + c * weight[4 * o + 2] + d * weight[4 * o + 3];
-        }
-        for (o = 0; o < PANEL; o++)
-            y[o] = (float)sum[o] * scale[o];
-    }
-}
-#endif
 
 /* ---- relu ---- */
 static void policy_relu(float *x, int n)

@@ -1,4 +1,4 @@
-"""A policy as one C99 file: weights and code, static buffers, no allocation, nothing needed but math.h.
+"""A policy as one C99 file: weights and code, static buffers, no allocation, no library but C's own.
 
     void policy_act(const float observation[], float action[]);
 
@@ -21,12 +21,13 @@ import numpy as np
 from compressrl.errors import UsageError
 from compressrl.interfaces import Float32Array
 from compressrl.networks import layers, model_size
-from compressrl.networks.integer import IntegerLayer
+from compressrl.networks.integer import LEVELS, IntegerLayer
 from compressrl.networks.layers import Layer
 from compressrl.policy import Policy
 
 PANEL = 16  # outputs that one vector register accumulates
 QUAD = 4  # inputs that one integer instruction multiplies
+NIBBLE = 4  # bits: up to so many, two weights are kept in a byte
 SELF_TEST = "POLICY_SELF_TEST"
 TOLERANCE = 1e-4  # of the self-test, relative to half the action range: expm1f differs between C libraries
 _SECTION = re.compile(r"/\* ---- (\w+) ---- \*/\n")
@@ -148,23 +149,29 @@ class _Writer:
 
     def _integer(self, layer: IntegerLayer) -> None:
         outputs, inputs = layer.w8.shape
-        quads = _count(inputs, QUAD)
+        nibbles = layer.bits <= NIBBLE
+        weight = _panels(layer.w8, 2 * QUAD if nibbles else QUAD)
+        weight = _in_nibbles(weight) if nibbles else weight.transpose(0, 2, 1, 3)
+        quads = _count(inputs, 2 * QUAD) * 2 if nibbles else _count(inputs, QUAD)
         self.quads = max(self.quads, quads)
         self._call("quantize", f"{self.at}, {_float(layer.x_scale)}, {layer.x_zero}, q, {inputs}")
         # The input's zero point costs the same for every observation: it goes into the bias.
         bias = layer.b32.astype(np.int64) - layer.x_zero * layer.w8.sum(axis=1, dtype=np.int64)
-        if np.abs(bias).max(initial=0) >= 2**31:
+        # No sum on the way to the last one may overflow either; 15 is a weight of 4 bits with the 8 in it.
+        largest = LEVELS * (15 if nibbles else 127) * QUAD * quads
+        if np.abs(bias).max(initial=0) + largest >= 2**31:
             raise UsageError(
-                "A bias does not fit in 32 bits with the zero point of its input. Use --format onnx."
+                "A sum does not fit in 32 bits with the zero point of its input. Use --format onnx."
             )
         names = (
-            self._array("weight", _panels(layer.w8, QUAD).transpose(0, 2, 1, 3), "int8_t"),
+            self._array("weight", weight, "int8_t"),
             self._array("bias", _padded(bias, PANEL), "int32_t"),
             self._array("scale", _padded(layer.product_scale, PANEL)),
         )
         self._widen(outputs)
         self.at = "x"
-        self._call("integer_linear", f"q, {quads}, {', '.join(names)}, x, {_count(outputs, PANEL)}")
+        panels = _count(outputs, PANEL)
+        self._call("integer_linear", f"q, {quads}, {', '.join(names)}, x, {panels}, {int(nibbles)}")
         if layer.activation:
             self._in_place(layer.activation, "")
 
@@ -195,8 +202,6 @@ class _Writer:
 
     def function(self, action_size: int) -> str:
         """`policy_act` with its buffers."""
-        if self.at == "observation":
-            self._in_place("clip", "")
         buffers = [name for name in "xy" if re.search(rf"\b{name}\b", "\n".join(self.calls))]
         lines = [f"    static float {name}[{self.widest}] POLICY_ALIGNED;" for name in buffers]
         lines += [f"    static uint8_t q[{self.quads * QUAD}] POLICY_ALIGNED;"] if self.quads else []
@@ -217,6 +222,13 @@ def _panels(weight: np.ndarray, group: int) -> np.ndarray:
     rows, columns = -outputs % PANEL, -inputs % group
     filled = np.pad(weight, [(0, rows), (0, columns)])
     return filled.reshape(-1, PANEL, (inputs + columns) // group, group)
+
+
+def _in_nibbles(panels: np.ndarray) -> np.ndarray:
+    """(panels, PANEL, groups, 8) weights -> (panels, groups, PANEL, 4) bytes of two weights, plus 8 each."""
+    low, high = np.split(panels.transpose(0, 2, 1, 3).astype(np.uint8) + np.uint8(8), 2, axis=3)
+    packed: np.ndarray = (low | high << 4).view(np.int8)
+    return packed
 
 
 def _padded(vector: np.ndarray, multiple: int) -> np.ndarray:
@@ -254,8 +266,9 @@ def _head(policy: Policy, remarks: Sequence[str]) -> str:
         "Written by compressrl. C99; compile with -O3, and -march=native to run on the same machine.",
         f"cc -O3 -D{SELF_TEST} FILE -lm makes a program that tests itself.",
     ]
-    # Nothing that stands in a policy file may end the comment.
-    body = "\n".join(f" * {line}".rstrip().replace("*/", "* /") for line in lines)
+    # Nothing that stands in a policy file may end the comment, nor a backslash at the end of a line join two.
+    joined = (" ".join(line.splitlines()).replace("*/", "* /") for line in lines)
+    body = "\n".join(f" * {line}".rstrip() for line in joined)
     return f"/*\n{body}\n */"
 
 

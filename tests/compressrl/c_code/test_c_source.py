@@ -28,6 +28,7 @@ FLAGS = {
     "avx2": ["-O3", "-mavx2", "-mfma"],
     "sse2": ["-O3"],
     "plain": ["-O1", "-DPOLICY_PLAIN"],
+    "fast-math": ["-Ofast", "-march=native"],
 }
 
 
@@ -61,18 +62,22 @@ def with_rows(*row, size=3, actions=2):
     return Policy("E-v0", "", size, -np.ones(actions), np.ones(actions), ("made",), layers=tuple(row))
 
 
-def integer_policy(rng, sizes, activation, zero):
-    """Integer layers of these sizes with random weights, whose sums spread over all levels."""
+def integer_policy(rng, sizes, activation, zero, bits=(8,)):
+    """Integer layers with random weights of these widths in turns, whose sums spread over all levels."""
+    most = [2 ** (width - 1) - 1 for width in bits]
     row = [
         IntegerLayer(
-            w8=rng.integers(-127, 128, (outputs, inputs)),
-            w_scale=rng.uniform(0.5, 1.5, outputs) / (127 * np.sqrt(inputs)),
+            w8=rng.integers(-largest, largest + 1, (outputs, inputs)),
+            w_scale=rng.uniform(0.5, 1.5, outputs) / (largest * np.sqrt(inputs)),
             bias=rng.normal(0, 0.3, outputs),
             x_scale=0.02,
             x_zero=zero,
             activation=activation,
+            bits=width,
         )
-        for inputs, outputs in itertools.pairwise(sizes)
+        for (inputs, outputs), largest, width in zip(
+            itertools.pairwise(sizes), itertools.cycle(most), itertools.cycle(bits), strict=False
+        )
     ]
     blank = with_rows(size=sizes[0], actions=sizes[-1])
     return blank.with_integer(IntegerNetwork((), tuple(row), (layers.Activation("tanh"),)), "quantized")
@@ -87,10 +92,11 @@ def test_float_networks(tmp_path, path, activation):
 
 
 @pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("bits", [(8,), (4,), (8, 3, 5)])
 @pytest.mark.parametrize("zero", [0, 119, 255])
-def test_integer_networks_to_the_last_level(tmp_path, path, zero):
+def test_integer_networks_to_the_last_level(tmp_path, path, zero, bits):
     # 130 outputs: eight panels abreast, then one, then a part of one. 17 inputs: not whole fours.
-    policy = integer_policy(np.random.default_rng(zero), (17, 130, 130, 6), "relu", zero)
+    policy = integer_policy(np.random.default_rng(zero), (17, 130, 130, 6), "relu", zero, bits)
     observations = np.random.default_rng(1).normal(size=(300, 17)).astype(np.float32)
     assert np.abs(function(policy, tmp_path, path)(observations) - policy(observations)).max() < 1e-6
 
@@ -99,11 +105,12 @@ def test_integer_networks_to_the_last_level(tmp_path, path, zero):
 @given(
     sizes=st.lists(st.integers(1, 70), min_size=2, max_size=4),
     activation=st.sampled_from([None, *sorted(layers.ACTIVATIONS)]),
+    bits=st.lists(st.integers(2, 8), min_size=1, max_size=3),
     seed=st.integers(0, 2**16),
 )
-def test_integer_networks_of_any_shape(tmp_path, sizes, activation, seed):
+def test_integer_networks_of_any_shape(tmp_path, sizes, activation, bits, seed):
     rng = np.random.default_rng(seed)
-    policy = integer_policy(rng, sizes, activation, int(rng.integers(256)))
+    policy = integer_policy(rng, sizes, activation, int(rng.integers(256)), bits)
     observations = rng.normal(size=(20, sizes[0])).astype(np.float32)
     found, expected = function(policy, tmp_path)(observations), policy(observations)
     # tanh and expm1 of numpy and of the C file differ in the last digit, which may move one level.
@@ -123,8 +130,9 @@ def test_every_layer_kind_on_its_own(tmp_path):
     for layer in kinds:
         policy = with_rows(layer, size=3, actions=3)
         assert np.allclose(function(policy, tmp_path)(x), policy(x), atol=1e-6), layer
-    policy = with_rows(*kinds, size=3, actions=3)
-    assert np.allclose(function(policy, tmp_path)(x), policy(x), atol=1e-6)
+    for row in (kinds, []):
+        policy = with_rows(*row, size=3, actions=3)
+        assert np.allclose(function(policy, tmp_path)(x), policy(x), atol=1e-6)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -134,8 +142,9 @@ def test_tanh_is_right_to_single_precision_and_never_beyond_one(tmp_path, path):
     x = np.concatenate([x, -x]).astype(np.float32)[:, None]
     found, expected = act(x), np.tanh(x.astype(np.float64))
     assert (np.abs(found - expected) <= 6e-7 * np.abs(expected)).all()
-    assert np.abs(found).max() == 1
-    assert np.isnan(act(np.full((1, 1), np.nan, np.float32))).all()
+    assert 1 - 6e-7 <= np.abs(found).max() <= 1
+    # -ffast-math promises the compiler that there are none.
+    assert path == "fast-math" or np.isnan(act(np.full((1, 1), np.nan, np.float32))).all()
 
 
 def test_the_self_test_passes_and_can_fail(tmp_path):
@@ -167,12 +176,12 @@ def test_only_what_is_called_is_in_the_file():
 
 
 def test_the_head_tells_what_it_is_and_cannot_be_broken_out_of():
-    policy = tiny_policy().with_network(tiny_policy().network, "evil */ int x; /*")
+    policy = tiny_policy().with_network(tiny_policy().network, "evil */ int x; /* and *\\\n/ int y; /*")
     text = c_source.write(policy, ["Return 12.5 +- 1 over 3 episodes"])
     head = text[: text.index("*/")]
     assert "Return 12.5" in head
     assert "3 observations to 2 actions" in head
-    assert "evil * / int x;" in head
+    assert "evil * / int x; /* and *\\ / int y; /*\n" in head
 
 
 def test_weights_that_are_not_finite_are_refused_by_layer():
@@ -192,8 +201,8 @@ def test_what_has_no_c_form_is_named(form, what):
     assert "\n" not in str(raised.value)
 
 
-def test_a_bias_beyond_32_bits_is_refused():
-    layer = IntegerLayer(np.full((1, 2), -127), np.ones(1), np.array([2.0**31 - 1000]), 1.0, 255)
+def test_a_sum_that_may_go_beyond_32_bits_is_refused():
+    layer = IntegerLayer(np.full((1, 2), -127), np.ones(1), np.array([2.0**31 - 70_000]), 1.0, 0)
     policy = with_rows(size=2, actions=1).with_integer(IntegerNetwork((), (layer,), ()), "q")
     with pytest.raises(UsageError, match="32 bits"):
         c_source.write(policy)
