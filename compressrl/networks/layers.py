@@ -18,7 +18,7 @@ Array = NDArray[np.float32]
 
 def owned(array: Any) -> Array:
     """A float32 copy that nobody can write to: policies are immutable."""
-    copy: Array = np.array(array, dtype=np.float32)
+    copy: Array = np.array(array, dtype=np.float32, order="C")
     copy.setflags(write=False)
     return copy
 

@@ -42,6 +42,9 @@ static __m512i paired(__m256i one, __m256i two)
     return _mm512_or_si512(_mm512_cvtepu16_epi32(one), _mm512_slli_epi32(_mm512_cvtepu16_epi32(two), 16));
 }
 
+/* The instruction gives the second operand where one is not a number: as in torch, it stays so. */
+static __m512 relu(__m512 v) { return _mm512_max_ps(_mm512_setzero_ps(), v); }
+
 /* What becomes of a product's sums. */
 struct finish {
     const float *bias;    /* [N], added; or NULL */
@@ -65,7 +68,7 @@ static inline __attribute__((always_inline)) void finish_tile(
             if (f->bias)
                 v = _mm512_add_ps(v, _mm512_loadu_ps(f->bias + column));
             if (f->relu)
-                v = _mm512_max_ps(v, _mm512_setzero_ps());
+                v = relu(v);
             if (f->mask) {
                 const __m256i kept = _mm256_loadu_si256((const void *)(f->mask + row * f->stride + column));
                 v = _mm512_maskz_mov_ps(_mm256_test_epi16_mask(kept, kept), v);
@@ -149,14 +152,15 @@ static void interleave(const uint16_t *x, int rows, long stride, pair *out)
                                        _mm256_loadu_si256((const void *)(x + (r + 1) * stride + c))));
 }
 
-/* The same of floats [rows][x_stride], of which `columns` count; an odd last row stands with zeros. */
-static void interleave_floats(const float *x, int rows, int columns, long x_stride, pair *out, long stride)
+/* The same of floats [rows][columns]; an odd last row stands with zeros. */
+static void interleave_floats(const float *x, int rows, int columns, pair *out, long stride)
 {
+#pragma omp parallel for num_threads(threads) if (threads > 1)
     for (int r = 0; r < rows; r += 2)
         for (long c = 0; c < stride; c += LANES) {
             const __mmask16 exist = first_lanes(columns - c), both = r + 1 < rows ? exist : 0;
-            const __m512 one = _mm512_maskz_loadu_ps(exist, x + r * x_stride + c);
-            const __m512 two = _mm512_maskz_loadu_ps(both, x + (r + 1) * x_stride + c);
+            const __m512 one = _mm512_maskz_loadu_ps(exist, x + (long)r * columns + c);
+            const __m512 two = _mm512_maskz_loadu_ps(both, x + (r + 1L) * columns + c);
             _mm512_storeu_si512(out + r / 2 * stride + c,
                                 paired((__m256i)_mm512_cvtneps_pbh(one), (__m256i)_mm512_cvtneps_pbh(two)));
         }
@@ -300,15 +304,16 @@ long stack_scratch_bytes(const int *sizes, int layers, int batch)
     return (char *)(cut(0, &s).row_of + batch) - (char *)0;
 }
 
-/* Where the parameters of a layer of network n begin: weights [count][outputs][inputs], biases [count][outputs]. */
+/* Where the parameters of a layer of network n begin: weights [count][inputs][outputs], biases [count][outputs].
+ * In this order a pass reads the weights as they lie, and only the gradient of a hidden layer turns them. */
 static void offsets(const struct stack *s, int n, int layer, long *weight, long *bias)
 {
     long start = 0;
     for (int i = 0; i < layer; i++)
         start += (long)s->count * s->sizes[i + 1] * (s->sizes[i] + 1);
     const long inputs = s->sizes[layer], outputs = s->sizes[layer + 1];
-    *weight = start + n * outputs * inputs;
-    *bias = start + s->count * outputs * inputs + n * outputs;
+    *weight = start + n * inputs * outputs;
+    *bias = start + s->count * inputs * outputs + n * outputs;
 }
 
 /* Observations and, beside them, actions: rows of x and y, `x_stride` and `y_stride` floats apart, of y the first
@@ -341,7 +346,7 @@ void stack_forward(const struct stack *s, int used, const struct inputs *in, int
                 single_output(input, batch, wide(inputs), s->vector + weight, inputs, s->vector[bias], out + n * batch);
                 continue;
             }
-            transpose_floats(s->vector + weight, outputs, inputs, scratch.weight, wide(outputs));
+            interleave_floats(s->vector + weight, inputs, outputs, scratch.weight, wide(outputs));
             memset(scratch.bias, 0, sizeof(float) * wide(outputs));
             memcpy(scratch.bias, s->vector + bias, sizeof(float) * outputs);
             if (last) {
@@ -379,11 +384,17 @@ static int rows_not_zero(const float *x, int rows, int columns, int *found)
 static void parameter_gradient(const struct scratch *scratch, const uint16_t *x, int batch, int inputs, int outputs,
                                float *weight, float *bias)
 {
-    const struct finish f = {.out = weight, .out_rows = outputs, .out_columns = inputs, .stride = wide(inputs)};
     interleave(scratch->rows, batch, wide(outputs), scratch->sums);
     interleave(x, batch, wide(inputs), scratch->input);
-    product(scratch->sums, 1, wide(outputs), scratch->input, wide(inputs), batch / 2, outputs + outputs % 2,
-            (int)wide(inputs), &f);
+    if (outputs == 1) {
+        /* One row and one column lie the same, and a tile of one row does less for nothing. */
+        const struct finish f = {.out = weight, .out_rows = 1, .out_columns = inputs, .stride = wide(inputs)};
+        product(scratch->sums, 1, wide(1), scratch->input, wide(inputs), batch / 2, 2, (int)wide(inputs), &f);
+    } else {
+        const struct finish f = {.out = weight, .out_rows = inputs, .out_columns = outputs, .stride = wide(outputs)};
+        product(scratch->input, 1, wide(inputs), scratch->sums, wide(outputs), batch / 2, inputs + inputs % 2,
+                (int)wide(outputs), &f);
+    }
     column_sums(scratch->sums, batch / 2, wide(outputs), outputs, bias);
 }
 
@@ -416,7 +427,7 @@ void stack_backward(const struct stack *s, int used, const float *out_gradient, 
                 /* (batch x outputs) . (outputs x inputs), of the first layer only the columns that are asked for */
                 const int from = i ? 0 : inputs - columns;
                 struct finish f = {.stride = wide(inputs - from), .row_of = row_of};
-                interleave_floats(s->vector + weight + from, outputs, inputs - from, inputs, scratch.weight, f.stride);
+                transpose_floats(s->vector + weight + from * (long)outputs, inputs - from, outputs, scratch.weight, f.stride);
                 if (i) {
                     f.mask = input;
                     f.rows = scratch.next_rows;
@@ -443,15 +454,21 @@ void stack_act(const struct stack *s, const float *x, char *memory, float *out)
         float *const result = last ? out : next;
         long weight, bias;
         offsets(s, 0, i, &weight, &bias);
-        for (int o = 0; o < outputs; o++) {
-            const float *row = s->vector + weight + (long)o * inputs;
-            __m512 sum = _mm512_setzero_ps();
-            for (int c = 0; c < inputs; c += LANES) {
-                const __mmask16 exist = first_lanes(inputs - c);
-                sum = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(exist, x + c), _mm512_maskz_loadu_ps(exist, row + c), sum);
+        for (int o = 0; o < outputs; o += TILE_COLUMNS * LANES) {
+            __m512 sum[TILE_COLUMNS];
+            __mmask16 exist[TILE_COLUMNS];
+            for (int j = 0; j < TILE_COLUMNS; j++) {
+                exist[j] = first_lanes(outputs - o - j * LANES);
+                sum[j] = _mm512_maskz_loadu_ps(exist[j], s->vector + bias + o + j * LANES);
             }
-            const float y = _mm512_reduce_add_ps(sum) + s->vector[bias + o];
-            result[o] = last || y > 0 ? y : 0;
+            for (int c = 0; c < inputs; c++)
+                for (int j = 0; j < TILE_COLUMNS; j++) {
+                    const float *const column = s->vector + weight + (long)c * outputs + o + j * LANES;
+                    sum[j] = _mm512_fmadd_ps(_mm512_set1_ps(x[c]), _mm512_maskz_loadu_ps(exist[j], column), sum[j]);
+                }
+            for (int j = 0; j < TILE_COLUMNS; j++)
+                _mm512_mask_storeu_ps(result + o + j * LANES, exist[j],
+                                      last ? sum[j] : relu(sum[j]));
         }
         x = next, next = hidden, hidden = result;
     }

@@ -24,7 +24,7 @@ from compressrl_algorithms.elementwise import Scalar
 class Layer(NamedTuple):
     """One layer of all networks, as views of a vector."""
 
-    weight: torch.Tensor  # (N, O, I)
+    weight: torch.Tensor  # (N, O, I), in memory (N, I, O)
     bias: torch.Tensor  # (N, 1, O)
 
 
@@ -54,7 +54,7 @@ class MLPStack(nn.Module):
         for inputs, outputs in pairwise(self.sizes):
             middle, end = start + N * outputs * inputs, start + N * outputs * (inputs + 1)
             weight, bias = vector[start:middle], vector[middle:end]
-            layers.append(Layer(weight.view(N, outputs, inputs), bias.view(N, 1, outputs)))
+            layers.append(Layer(weight.view(N, inputs, outputs).mT, bias.view(N, 1, outputs)))
             start = end
         return layers
 

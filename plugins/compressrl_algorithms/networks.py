@@ -199,10 +199,10 @@ def action_rescale(box: spaces.Box) -> Rescale:
     return Rescale((high - low) / 2, (high + low) / 2)
 
 
-def start_layers(start: Policy) -> list[nn.Module]:
-    """Modules of a policy up to its mean (pre-tanh) output: what an actor is warm-started from.
+def start_row(start: Policy) -> list[nn.Module]:
+    """All modules of the policy that training starts from.
 
-    Raises PipelineError where the policy's network is not a sequence of layers.
+    Raises PipelineError where its network is not a sequence of layers.
     """
     network = start.network
     if not isinstance(network, nn.Sequential):
@@ -210,10 +210,15 @@ def start_layers(start: Policy) -> list[nn.Module]:
             f"Training cannot start from this policy: its network is a {type(network).__name__}, not a "
             "sequence of layers. Put the step that made it after the one that trains."
         )
-    layers = list(network)
-    while isinstance(layers[-1], Rescale | Clip | nn.Tanh):
-        layers.pop()
-    return layers
+    return list(network)
+
+
+def start_layers(start: Policy) -> list[nn.Module]:
+    """Those up to its mean (pre-tanh) output: what an actor is warm-started from."""
+    row = start_row(start)
+    while isinstance(row[-1], Rescale | Clip | nn.Tanh):
+        row.pop()
+    return row
 
 
 def squashed(network: nn.Module, rescale: Rescale) -> nn.Sequential:

@@ -17,14 +17,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from compressrl.errors import PipelineError
 from compressrl.interfaces import Float32Array, PolicyFunction
 from compressrl.lab import Lab
 from compressrl.networks import layers, modules
 from compressrl.networks.modules import Clip, Standardize
 from compressrl.options import Option
 from compressrl.policy import Policy
-from compressrl_algorithms.networks import HIDDEN_HELP, action_box, hidden_widths, mlp
+from compressrl_algorithms.networks import HIDDEN_HELP, action_box, hidden_widths, mlp, start_row
 from compressrl_algorithms.normalization import CLIP, RewardScaler, RunningMoments
 from compressrl_algorithms.rollout_buffer import Batch, Rollout, generalized_advantages
 
@@ -150,7 +149,7 @@ class Training:
             mean = orthogonal(mlp([self.D, *hidden, A], generator, nn.Tanh), 0.01, generator)
             log_std = torch.full((A,), options.log_std)
         else:
-            self.inputs, mean = start_layers(self.session.start)
+            self.inputs, mean = start_parts(self.session.start)
             log_std = torch.full((A,), options.warm_log_std)
         value = orthogonal(mlp([self.D, *hidden, 1], generator, nn.Tanh), 1.0, generator)
         self.inputs.to(self.session.device)
@@ -367,19 +366,12 @@ class Workers:
             env.close()
 
 
-def start_layers(start: Policy) -> tuple[nn.Sequential, nn.Sequential]:
+def start_parts(start: Policy) -> tuple[nn.Sequential, nn.Sequential]:
     """Split a policy into its fixed input layers (standardisation) and its mean network.
 
-    The actor keeps the standardisation that its weights were learnt with. Raises PipelineError where the
-    policy's network is not a sequence of layers.
+    The actor keeps the standardisation that its weights were learnt with.
     """
-    network = start.network
-    if not isinstance(network, nn.Sequential):
-        raise PipelineError(
-            f"Training cannot start from this policy: its network is a {type(network).__name__}, not a "
-            "sequence of layers. Put the step that made it after the one that trains."
-        )
-    row = list(network)
+    row = start_row(start)
     while isinstance(row[-1], Clip):
         row.pop()
     first = next(i for i, layer in enumerate(row) if not isinstance(layer, Standardize))

@@ -30,7 +30,8 @@ class ReplayBuffer:
         self.capacity = capacity
         self._widths = [observation_size, action_size, 1, 1, observation_size]
         self._rows = torch.empty(capacity, sum(self._widths), device=device)
-        self._row = np.empty(sum(self._widths), dtype=np.float32)
+        self._table = self._rows.numpy() if self._rows.is_cpu else None  # the same memory
+        self._row = np.empty(sum(self._widths), dtype=np.float32)  # on its way to another device
         self._batches: dict[int, tuple[torch.Tensor, Batch]] = {}  # by size
         self._inserted = 0
 
@@ -46,8 +47,15 @@ class ReplayBuffer:
         next_observation: Float32Array,
     ) -> None:
         """Insert one transition over the oldest one."""
-        np.concatenate([observation, action, [reward, not terminated], next_observation], out=self._row)
-        self._rows[self._inserted % self.capacity] = torch.from_numpy(self._row)
+        place, size = self._inserted % self.capacity, len(observation)
+        row = self._row if self._table is None else self._table[place]
+        row[:size] = observation
+        row[size : -size - 2] = action
+        row[-size - 2] = reward
+        row[-size - 1] = not terminated
+        row[-size:] = next_observation
+        if self._table is None:
+            self._rows[place] = torch.from_numpy(row)
         self._inserted += 1
 
     def sample(self, count: int, generator: torch.Generator) -> Batch:

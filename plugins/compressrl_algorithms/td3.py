@@ -22,8 +22,13 @@ from compressrl_algorithms.replay_buffer import Batch
 
 @dataclass(frozen=True)
 class TD3(DDPG):
-    """Twin Delayed Deep Deterministic Policy Gradient."""
+    """Twin Delayed Deep Deterministic Policy Gradient.
 
+    The learning rates are those of the authors' code for these widths and batches, not the paper's 1e-3.
+    """
+
+    actor_lr: Annotated[float, Option("Adam's step for the actor", low=0)] = 3e-4
+    critic_lr: Annotated[float, Option("Adam's step for the critics", low=0)] = 3e-4
     policy_delay: Annotated[int, Option("updates of the critics for one of actor and targets", low=1)] = 2
     target_noise: Annotated[float, Option("std of the noise on the target's action", low=0)] = 0.2
     target_noise_clip: Annotated[float, Option("largest noise on the target's action", low=0)] = 0.5

@@ -50,7 +50,7 @@ def test_the_actors_gradient_is_that_of_the_mean_value(learner_of, batch_of, gra
     for index, (weight, bias) in enumerate(learner.critics.stack.layers()):
         x = (x if index == 0 else x.relu()) @ weight[0].T + bias[0]
     expected = torch.autograd.grad(-x.mean(), list(by_modules.parameters()))
-    torch.testing.assert_close(found, torch.cat([part.flatten() for part in expected]))
+    torch.testing.assert_close(found, torch.cat([part.t().flatten() for part in expected]))
 
 
 def test_both_targets_follow_slowly(learner_of, batch_of):

@@ -104,6 +104,16 @@ def test_one_row_is_evaluated_in_float32():
 
 
 @needs_kernel
+def test_what_is_not_a_number_stays_so_as_in_torch():
+    plain, one = both((9, 20, 5), 3)
+    x = torch.randn(8, 9, generator=generator(1))
+    x[3, 4] = torch.nan
+    assert torch.equal(one(x).isnan(), plain(x).isnan())
+    assert one(x)[:, 3].isnan().all()
+    assert torch.equal(one.act(x[3:4]).isnan(), plain.act(x[3:4]).isnan())
+
+
+@needs_kernel
 def test_an_odd_batch_goes_the_plain_way():
     plain, one = both((5, 8, 1), 1)
     x = torch.randn(7, 5, generator=generator())

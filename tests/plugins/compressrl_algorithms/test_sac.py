@@ -37,7 +37,9 @@ def test_the_actors_gradient_is_that_of_its_loss(learner_of, batch_of, gradient_
     last = [*learner.actor[-1].parameters(), *learner.log_std.parameters()]
     a, b, c, d = torch.autograd.grad(loss, last)
     expected = [*hidden, torch.cat([a, c]), torch.cat([b, d])]
-    torch.testing.assert_close(found, torch.cat([part.flatten() for part in expected]), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        found, torch.cat([part.t().flatten() for part in expected]), rtol=1e-4, atol=1e-6
+    )
 
 
 def test_entropy_of_samples_agrees_with_their_spread(learner_of):
