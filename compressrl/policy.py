@@ -173,9 +173,9 @@ class Policy:
         document["sha256"] = _digest(document, arrays)
         return to_safetensors(arrays, {"compressrl": json.dumps(document)})
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write the policy file by atomic rename. Foreign torch modules are stored as their ONNX graph."""
-        files.write_bytes_atomic(path, self.to_bytes())
+        files.write_bytes_atomic(Path(path), self.to_bytes())
 
     @classmethod
     def load(cls, path: Path | str) -> Policy:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,20 @@ from compressrl.lab import Lab
 from compressrl.policy import Policy
 from compressrl.progress import Progress, silent
 from compressrl.records import EpisodeRecords
-from compressrl.training import BEST_POLICY, CHECKPOINT, LEARNING_CURVE, TrainingSession
+from compressrl.training import (
+    BEST_POLICY,
+    CHECKPOINT,
+    CHECKPOINT_FORMAT,
+    LEARNING_CURVE,
+    TrainingSession,
+)
 
 FINAL_POLICY = "final.policy"
 RECORD = "training.json"
 COMMITS = "commits.txt"
 # Seeds of evaluations during training; far from those that `evaluate` draws.
 CURVE_SEEDS = tuple(range(1_000_000_000, 1_000_000_005))
+SELECTION_SEEDS = tuple(range(1_050_000_000, 1_050_000_015))
 FINAL_SEEDS = tuple(range(1_100_000_000, 1_100_000_020))
 
 
@@ -55,7 +62,7 @@ def train(
 ) -> TrainingResult:
     """Train a policy, or go on with the run that `out` holds, up to `steps` environment steps.
 
-    algorithm: plugin with options, e.g. "sac:learning_rate=1e-3"
+    algorithm: plugin with options, e.g. "sac:actor_lr=1e-3"
     out:       folder of the run; default runs/train/<algorithm>_<environment>_seed<seed>
     threads:   of torch and of what follows it. With another number the same seed gives the same weights in
                the built-in off-policy algorithms on their kernel; elsewhere torch may add in another order
@@ -78,8 +85,15 @@ def train(
         steps=steps,
         device=device,
         folder=folder,
-        fingerprint={**options.as_dict(learner), "algorithm": name, "env_id": env_id, "seed": seed},
-        evaluate=_curve_evaluator(env_id),
+        fingerprint={
+            **options.as_dict(learner),
+            "algorithm": name,
+            "env_id": env_id,
+            "seed": seed,
+            "checkpoint format": CHECKPOINT_FORMAT,
+        },
+        evaluate=_evaluator(env_id, CURVE_SEEDS),
+        confirm=_evaluator(env_id, SELECTION_SEEDS),
         evaluation_every=min(10_000, max(steps // 10, 1)),
         checkpoint_every=50_000,
         progress=progress,
@@ -147,12 +161,12 @@ def _record(env_id: str, session: TrainingSession, seed: int, policy: Policy) ->
     }
 
 
-def _curve_evaluator(env_id: str) -> Callable[[Policy], float]:
+def _evaluator(env_id: str, seeds: Sequence[int]) -> Callable[[Policy], float]:
     def make() -> Env:
         return environments.make(env_id)
 
     def evaluate(policy: Policy) -> float:
-        records: EpisodeRecords = rollout.run_episodes(policy, make, CURVE_SEEDS)
+        records: EpisodeRecords = rollout.run_episodes(policy, make, seeds)
         return records.mean_return
 
     return evaluate

@@ -13,7 +13,7 @@ def find_policy(algorithm: str, env_id: str = "", path: str | Path = "") -> Poli
     """Load the policy of `path`, or the sources' one for this algorithm and environment, else None.
 
     env_id: "" takes the default environment
-    A source's policy was learnt with the default options: an algorithm with others finds none.
+    A source's policy stands for the algorithm without options: an algorithm with any finds none.
     Raises UsageError where neither an algorithm nor a path is given, and for names that are unknown.
     """
     if path:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from compressrl.policy import Policy
 
 CHECKPOINT = "checkpoint.pt"
+CHECKPOINT_FORMAT = 2  # to be raised where an algorithm keeps the same things in another order
 LATEST_POLICY = "latest.policy"
 BEST_POLICY = "best.policy"
 LEARNING_CURVE = "learning_curve.csv"
@@ -49,8 +50,9 @@ class TrainingSession:
     folder:           where checkpoint, learning curve and TensorBoard scalars go; None keeps nothing
     fingerprint:      what a checkpoint must share with the run that resumes it
     evaluate:         mean return of a policy over the evaluation episodes; None skips the learning curve
+    confirm:          the same over other episodes, where an evaluation is the best so far; None: not asked
     evaluation_every, checkpoint_every: in environment steps
-    best_return, best_step: the best evaluation so far; its policy is kept in the folder
+    best_return, best_step: the best so far, as confirmed; its policy is kept in the folder
     start:            policy whose network the actor starts from
     adapt_actor:      applied to the actor's network (a Sequential ending in the pre-tanh or mean output)
                       once, before the first step
@@ -61,6 +63,7 @@ class TrainingSession:
     folder: Path | None = None
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
     evaluate: Callable[[Policy], float] | None = None
+    confirm: Callable[[Policy], float] | None = None
     evaluation_every: int = 10_000
     checkpoint_every: int = 50_000
     start: Policy | None = None
@@ -209,10 +212,16 @@ class TrainingSession:
         if self.folder is None:
             return
         if mean > self.best_return:
-            self.best_return, self.best_step = mean, step
-            policy.save(self.folder / BEST_POLICY)
+            self._challenge(step, policy, mean)
         row = f"{step},{self.seconds:.1f},{mean:.2f},{recent:.2f}"
         self._write_curve([*self._read_curve(), row])
+
+    def _challenge(self, step: int, policy: Policy, mean: float) -> None:
+        # The highest of many evaluations is a lucky one too.
+        confirmed = self.confirm(policy) if self.confirm else mean
+        if self.folder and confirmed > self.best_return:
+            self.best_return, self.best_step = confirmed, step
+            policy.save(self.folder / BEST_POLICY)
 
     def _truncate_curve(self, step: int) -> None:
         # Rows past the checkpoint belong to steps that will be run again.

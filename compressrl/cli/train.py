@@ -28,7 +28,7 @@ def seed_range(text: str) -> range:
 
 @terminal.reported
 def train(
-    algo: Annotated[str, typer.Option(help="Algorithm, with options: sac or sac:learning_rate=1e-3.")],
+    algo: Annotated[str, typer.Option(help="Algorithm, with options: sac or sac:actor_lr=1e-3.")],
     env: Annotated[str, typer.Option(help="Gymnasium environment id.")] = defaults.ENVIRONMENT,
     steps: Annotated[
         int, typer.Option(parser=terminal.step_count, metavar="STEPS", help="Environment steps in all: 1e6.")

@@ -94,7 +94,8 @@ def test_the_recorded_return_is_that_of_the_policy_on_seeds_of_its_own(tmp_path)
     again = rollout.run_episodes(result.policy, lambda: make(TINY), runs.FINAL_SEEDS)
     assert result.record["return_mean"] == pytest.approx(again.mean_return, abs=0.006)
     assert result.record["return_std"] == pytest.approx(again.std_return, abs=0.006)
-    assert not set(runs.FINAL_SEEDS) & set(runs.CURVE_SEEDS)
+    every = [*runs.FINAL_SEEDS, *runs.CURVE_SEEDS, *runs.SELECTION_SEEDS]
+    assert len(set(every)) == len(every)
 
 
 def test_the_policy_of_the_best_evaluation_is_the_result(tmp_path):
@@ -106,6 +107,14 @@ def test_the_policy_of_the_best_evaluation_is_the_result(tmp_path):
     assert result.policy.provenance != Policy.load(tmp_path / LATEST_POLICY).provenance
     on_curve_seeds = rollout.run_episodes(result.policy, lambda: make(TINY), runs.CURVE_SEEDS).mean_return
     assert on_curve_seeds == pytest.approx(max(means.values()), abs=0.006)
+
+
+def test_the_best_evaluation_must_hold_on_further_episodes(tmp_path, monkeypatch):
+    played = []
+    run_episodes = rollout.run_episodes
+    monkeypatch.setattr(rollout, "run_episodes", lambda *a: played.append(tuple(a[2])) or run_episodes(*a))
+    train(tmp_path, algorithm="worsening")
+    assert runs.SELECTION_SEEDS in played
 
 
 def test_the_same_command_again_is_the_same_run(tmp_path):
@@ -143,6 +152,13 @@ def test_more_steps_go_on_and_fewer_are_refused(tmp_path):
     assert longer.record["steps"] == 300
     assert [int(r.split(",")[0]) for r in (tmp_path / LEARNING_CURVE).read_text().splitlines()[1:]][-1] == 300
     with pytest.raises(UsageError, match="a run of 300 steps, more than 200"):
+        train(tmp_path, steps=200)
+
+
+def test_a_checkpoint_of_another_format_is_refused(tmp_path, monkeypatch):
+    train(tmp_path, steps=100)
+    monkeypatch.setattr(runs, "CHECKPOINT_FORMAT", -1)
+    with pytest.raises(UsageError, match=r"of another run \(different: checkpoint format\)"):
         train(tmp_path, steps=200)
 
 

@@ -117,6 +117,21 @@ def test_the_best_policy_is_kept_and_the_latest(tmp_path):
     assert (run.best_return, run.best_step) == (7, 20)
 
 
+def test_a_lucky_evaluation_is_confirmed_on_further_episodes(tmp_path):
+    evaluations = iter([5, 9, 8, 6.5, 8.5])
+    confirmed = {"step 10": 4, "step 20": 7, "step 30": 6, "step 50": 8}
+    run = session(
+        tmp_path, 50, evaluate=lambda _: next(evaluations), confirm=lambda p: confirmed.pop(p.provenance[0])
+    )
+    go(run, 1, 40)
+    assert made_at(tmp_path / BEST_POLICY) == "step 20"
+    assert (run.best_return, run.best_step) == (7, 20)
+    assert confirmed == {"step 50": 8}
+    go(run, 41, 50)
+    assert (run.best_return, run.best_step) == (8, 50)
+    assert [mean for _, mean in curve(tmp_path)] == [5, 9, 8, 6.5, 8.5]
+
+
 def test_the_curve_of_a_run_that_never_reached_a_checkpoint_starts_anew(tmp_path):
     go(session(tmp_path, evaluate=lambda _: 1.0), 1, 15)
     again = session(tmp_path, evaluate=lambda _: 2.0)
