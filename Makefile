@@ -42,6 +42,7 @@ bench-compression: install
 	$(BIN)/compressrl study report runs/study/compression --out runs/study/compression/compression.html
 	cp runs/study/compression/compression.md docs/results/
 	$(BIN)/python tests/benchmarks/bench_narrow.py
+	$(BIN)/python tests/benchmarks/bench_runtimes.py
 
 bench-instrument: install
 	$(BIN)/python tests/benchmarks/bench_instrument.py

@@ -13,9 +13,9 @@ from compressrl.study.running import Tally
 def describe(study: Study, plan: Plan, tally: Tally, workers: int) -> dict[str, Any]:
     """What `compressrl study run|status --json` print.
 
-    {name, cells, done, failed, missing, left, reused, workers, seconds_left, estimated_from: {finished cells,
-    the study's table, nothing: number of cells}, failures: [{cell, error}], missing_policies: [{algorithm,
-    env_id, cells, command}]}; seconds_left is None where nothing is known of a cell.
+    {name, cells, done, failed, missing, left, reused, workers, seconds_left, estimated_from: {finished_cells,
+    table, nothing}, failures: [{cell, error}], missing_policies: [{algorithm, env_id, cells, command}]}, in
+    numbers of cells; table: the study's own; seconds_left is None where nothing is known of a cell.
     """
     seconds, origin = _time_left(study, tally)
     return {

@@ -56,8 +56,9 @@ def measure(algorithm: str, env_id: str) -> dict[str, Any]:
     assert teacher is not None
     pruned, steps = compress(f"l2:ratio={RATIO}", teacher, teacher)
     recovery = plugins.create("compressor", f"l2:ratio={RATIO}")
-    rounds, rate = recovery.rounds, recovery.learning_rate
-    distil = f"distill:rounds={rounds},learning_rate={rate},environment_steps={steps}"
+    same = {name: getattr(recovery, name) for name in ("rounds", "learning_rate", "batch_size")}
+    distil = "distill:" + ",".join(f"{name}={value}" for name, value in same.items())
+    distil += f",environment_steps={steps}"
     widths = [len(layer.bias) for layer in pruned.layers if isinstance(layer, layers.Linear)][:-1]
     hidden = "x".join(map(str, widths))
     versions = {
