@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
     Raises CompressrlError, in the user's words, when the disk is full or the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         yield temporary
         with temporary.open("rb") as file:
@@ -50,7 +51,7 @@ def make_folder(path: Path, option: str = "--out") -> Path:
     """Create a folder that can be written, or say why not (UsageError)."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".writable.{os.getpid()}"
+        probe = path / f".writable.{secrets.token_hex(8)}"
         probe.touch()
         probe.unlink()
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -28,25 +29,36 @@ def shared_library(key: str, source: Callable[[], str], flags: Sequence[str] = (
     key:    changes whenever the source does
     source: writes it; not called where the library is in the cache already
     flags:  further ones of the compiler
-    Raises CompilerError with the compiler's own words where it fails, or with the remedy where there is none.
+    Raises CompilerError with the compiler's own words where it fails, or with the remedy where there is none
+    or the cache cannot be written.
     """
     compiler = find()
     content = "\0".join([key, *FLAGS, *flags, _target(compiler)])
     path = files.cache_folder("compiled") / f"{hashlib.sha256(content.encode()).hexdigest()}.so"
     if not path.exists():
-        files.make_folder(path.parent)
-        with files.atomic(path) as temporary:
-            _run([compiler, *FLAGS, *flags, "-x", "c", "-", "-o", str(temporary), "-lm"], source())
+        _compile(path, [*compiler, *FLAGS, *flags], source())
     return path
 
 
-def find() -> str:
-    """$CC, or the first of cc, gcc and clang. Raises CompilerError where there is none."""
-    wanted = os.environ.get("CC")
-    for name in (wanted,) if wanted else COMPILERS:
+def _compile(path: Path, command: list[str], source: str) -> None:
+    try:
+        files.make_folder(path.parent, files.CACHE_VARIABLE)
+        with files.atomic(path) as temporary:
+            _run([*command, "-x", "c", "-", "-o", str(temporary), "-lm"], source)
+    except CompressrlError as error:
+        raise CompilerError(str(error)) from error
+
+
+def find() -> tuple[str, ...]:
+    """The words of $CC ("ccache gcc" is two), or the first of cc, gcc and clang.
+
+    Raises CompilerError where there is none.
+    """
+    wanted = os.environ.get("CC", "").strip()
+    for name, *arguments in [shlex.split(wanted)] if wanted else [[name] for name in COMPILERS]:
         found = shutil.which(name)
         if found:
-            return found
+            return found, *arguments
     where = (
         f"the compiler of $CC, {wanted}, is not there"
         if wanted
@@ -56,9 +68,9 @@ def find() -> str:
 
 
 @functools.cache
-def _target(compiler: str) -> str:
+def _target(compiler: tuple[str, ...]) -> str:
     """What the compiler compiles for, all its macros: in a shared home, machines differ."""
-    return _run([compiler, *FLAGS, "-x", "c", "-dM", "-E", "-"], "")
+    return _run([*compiler, *FLAGS, "-x", "c", "-dM", "-E", "-"], "")
 
 
 def _run(command: list[str], source: str) -> str:

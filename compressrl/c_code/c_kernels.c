@@ -125,7 +125,7 @@ static int32_t policy_eights(const uint8_t *q, int quads, int nibbles)
     return 8 * sum;
 }
 
-#if defined(POLICY_VECTORS) && defined(__AVX512VNNI__)
+#if defined(POLICY_VECTORS) && defined(__AVX512VNNI__) && defined(__AVX512BW__)
 static inline __attribute__((always_inline)) void policy_integer_panels(
     const uint8_t *q, int quads, const int8_t *weight, const int32_t *bias, const float *scale, float *y,
     int32_t eights, const int count, const int nibbles)
@@ -189,7 +189,7 @@ static inline __attribute__((always_inline)) void policy_integer_panels(
 
 #define ABREAST_INTEGER 2
 #else
-static inline int policy_weight(int8_t byte, int half, int nibbles)
+static inline int32_t policy_weight(int8_t byte, int half, int nibbles)
 {
     return nibbles ? (uint8_t)byte >> 4 * half & 15 : byte;
 }
@@ -249,7 +249,7 @@ static void policy_relu(float *x, int n)
 {
     int i;
     for (i = 0; i < n; i++)
-        x[i] = x[i] > 0.0f ? x[i] : 0.0f;
+        x[i] = x[i] < 0.0f ? 0.0f : x[i]; /* what is not a number stays so */
 }
 
 /* ---- tanh_of ---- */

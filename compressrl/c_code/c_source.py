@@ -29,7 +29,10 @@ PANEL = 16  # outputs that one vector register accumulates
 QUAD = 4  # inputs that one integer instruction multiplies
 NIBBLE = 4  # bits: up to so many, two weights are kept in a byte
 SELF_TEST = "POLICY_SELF_TEST"
-TOLERANCE = 1e-4  # of the self-test, relative to half the action range: expm1f differs between C libraries
+# Of the self-test, relative to half the action range: expm1f differs between C libraries, and where such a
+# value is rounded to a level the difference may be the whole level.
+TOLERANCE = 1e-4
+LEVEL_TOLERANCE = 1e-2
 _SECTION = re.compile(r"/\* ---- (\w+) ---- \*/\n")
 
 
@@ -267,13 +270,22 @@ def _head(policy: Policy, remarks: Sequence[str]) -> str:
         f"cc -O3 -D{SELF_TEST} FILE -lm makes a program that tests itself.",
     ]
     # Nothing that stands in a policy file may end the comment, nor a backslash at the end of a line join two.
-    joined = (" ".join(line.splitlines()).replace("*/", "* /") for line in lines)
+    joined = (" ".join(line.splitlines()).replace("*/", "* /").replace("/*", "/ *") for line in lines)
     body = "\n".join(f" * {line}".rstrip() for line in joined)
     return f"/*\n{body}\n */"
 
 
+def _rounds_curves(policy: Policy) -> bool:
+    """Whether values of an activation that is no straight line become levels."""
+    network = policy.integer_network
+    return network is not None and any(
+        layer.activation not in (None, "relu") for layer in network.layers[:-1]
+    )
+
+
 def _self_test(policy: Policy, observations: Float32Array, actions: Float32Array) -> str:
-    tolerance = TOLERANCE * np.ptp([policy.action_low, policy.action_high], axis=0) / 2
+    relative = LEVEL_TOLERANCE if _rounds_curves(policy) else TOLERANCE
+    tolerance = relative * np.ptp([policy.action_low, policy.action_high], axis=0) / 2
     return f"""
 #ifdef {SELF_TEST}
 #include <stdio.h>

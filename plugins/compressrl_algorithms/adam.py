@@ -19,15 +19,15 @@ class Adam(torch.optim.Adam):
     def descend(self, gradients: Sequence[torch.Tensor]) -> None:
         """One step on all parameters, of which these are the gradients in the same order."""
         (group,) = self.param_groups
-        library = kernel()
-        if library is None or not all(map(takes, group["params"])):
+        library, rows = kernel(), [gradient.contiguous() for gradient in gradients]
+        if library is None or not takes(*group["params"], *rows):
             for parameter, gradient in zip(group["params"], gradients, strict=True):
                 parameter.grad = gradient
             self.step()
             return
-        for parameter, gradient in zip(group["params"], gradients, strict=True):
+        for parameter, row in zip(group["params"], rows, strict=True):
             moments = ctypes.byref(self.moments(parameter))
-            library.adam_step(moments, parameter.data_ptr(), gradient.contiguous().data_ptr())
+            library.adam_step(moments, parameter.data_ptr(), row.data_ptr())
 
     def moments(self, parameter: torch.Tensor) -> Moments:
         """What a step of this parameter needs, for the kernel: valid until a state is loaded."""

@@ -50,13 +50,17 @@ void tanh_gradient(const float *action, const float *of_action, long size, float
         gradient[i] = of_action[i] * (1 - action[i] * action[i]);
 }
 
+/* As in torch, what is not a number is the lowest. */
 static float lowest_of(const float *values, long count, long batch, long b, long *which)
 {
+    float lowest = values[b];
     *which = 0;
     for (long n = 1; n < count; n++)
-        if (values[n * batch + b] < values[*which * batch + b])
+        if (lowest == lowest && !(values[n * batch + b] >= lowest)) {
             *which = n;
-    return values[*which * batch + b];
+            lowest = values[n * batch + b];
+        }
+    return lowest;
 }
 
 /* values [count][batch] -> gradient [count][batch] of minus the mean of the lowest, which is returned */

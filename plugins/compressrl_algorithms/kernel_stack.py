@@ -75,7 +75,7 @@ class KernelStack(MLPStack):
         """As MLPStack's; that of the parameters is overwritten by the next one."""
         if not isinstance(self.latest, Pass):
             return super().gradient(of_outputs)
-        memory, count, columns = self.latest
+        (memory, count, columns), self.latest = self.latest, None
         of_outputs = of_outputs.contiguous()
         gradient = of_outputs.new_empty(memory.stack.batch, columns) if columns else self.parameter_gradient
         targets = (None, gradient.data_ptr()) if columns else (gradient.data_ptr(), None)
@@ -134,10 +134,10 @@ class KernelStack(MLPStack):
     def act(self, x_1I: torch.Tensor) -> torch.Tensor:
         if len(x_1I) != 1 or not takes(self.vector):
             return super().act(x_1I)
-        memory, output_1O = self._memory(1), torch.empty(1, self.sizes[-1])
+        memory, x_1I, output_1O = self._memory(1), x_1I.contiguous(), torch.empty(1, self.sizes[-1])
         memory.library.stack_act(
             ctypes.byref(memory.stack),
-            x_1I.contiguous().data_ptr(),
+            x_1I.data_ptr(),
             scratch(memory.scratch),
             output_1O.data_ptr(),
         )

@@ -27,7 +27,9 @@ class NativeRuntime:
     """Executes float and integer policies as compiled C; at this size the library is the cost elsewhere."""
 
     def load(self, policy: Policy) -> PolicyFunction:
-        """Return the compiled policy as a function of one observation; not for several threads at once.
+        """Return the compiled policy as a function of one observation.
+
+        It is not for several threads at once, not even loaded twice: the buffers are the library's.
 
         Without a working C compiler, ONNX Runtime executes the policy, and a warning says so. Raises
         UsageError for a policy that has no C form, and (from the function) for an observation of another

@@ -42,6 +42,16 @@ def test_a_failure_while_writing_leaves_the_old_one(tmp_path, error):
     assert content(tmp_path) == ["a.txt"]
 
 
+def test_two_at_once_write_each_their_own(tmp_path):
+    path = tmp_path / "a.txt"
+    with files.atomic(path) as one:
+        one.write_text("one")
+        with files.atomic(path) as other:
+            other.write_text("other")
+    assert path.read_text() == "one"
+    assert content(tmp_path) == ["a.txt"]
+
+
 def test_json_without_nan(tmp_path):
     path = tmp_path / "a.json"
     files.write_json_atomic(path, {"a": [1, None]})

@@ -98,7 +98,7 @@ def test_the_policy_to_ship_is_the_chosen_one_and_so_is_its_c_file(
     shipped = Policy.load(report.files["policy"])
     assert shipped.to_bytes() == pipeline.compress(tiny_policy(), "ptsq").to_bytes()
     test = folder / "self_test"
-    command = [c_compiler.find(), "-O1", "-DPOLICY_SELF_TEST", report.files["c"], "-o", str(test), "-lm"]
+    command = [*c_compiler.find(), "-O1", "-DPOLICY_SELF_TEST", report.files["c"], "-o", str(test), "-lm"]
     subprocess.run(command, check=True)
     subprocess.run([test], check=True, capture_output=True)
     assert Path(report.files["picture"]).read_bytes().startswith(b"\x89PNG")

@@ -40,6 +40,19 @@ def test_steps_are_torchs_and_so_is_the_state():
             torch.testing.assert_close(ours.state[mine][name], value, rtol=1e-5, atol=1e-8)
 
 
+def test_gradients_that_do_not_lie_in_one_piece():
+    one, other = Adam(parameters(), lr=0.01), Adam(parameters(), lr=0.01)
+    one.descend([g.mT.contiguous().mT if g.ndim == 2 else g for g in gradients(1)])
+    other.descend(gradients(1))
+    for mine, yours in zip(one.param_groups[0]["params"], other.param_groups[0]["params"], strict=True):
+        assert torch.equal(mine, yours)
+
+
+def test_gradients_of_another_precision_are_refused_as_torch_does():
+    with pytest.raises(RuntimeError, match="dtype"):
+        Adam(parameters(), lr=0.01).descend([g.double() for g in gradients(1)])
+
+
 @needs_kernel
 def test_the_kernel_it_is_that_steps(monkeypatch):
     monkeypatch.setattr(Adam, "step", None)

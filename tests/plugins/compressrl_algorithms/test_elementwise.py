@@ -82,6 +82,15 @@ def test_the_target_is_the_lowest_value_with_its_bonus_discounted_unless_termina
     torch.testing.assert_close(found, expected)
 
 
+def test_what_is_not_a_number_is_the_lowest_as_in_torch():
+    values, reward, goes_on = normal(3, 9), normal(9, seed=1), torch.ones(9)
+    for network in range(3):
+        values[network, 4 + network] = math.nan
+    found = elementwise.bellman_target(reward, goes_on, values, 0.9)
+    torch.testing.assert_close(found, reward + 0.9 * values.amin(dim=0), equal_nan=True)
+    assert math.isnan(float(elementwise.value_loss(values)[0]))
+
+
 def test_what_does_not_lie_in_one_piece_is_taken_all_the_same():
     heads, noise, of_action = normal(6, 40).T, normal(3, 40, seed=1).T, normal(40, 5, seed=2)[:, 1:4]
     pieces = [x.contiguous() for x in (heads, noise, of_action)]

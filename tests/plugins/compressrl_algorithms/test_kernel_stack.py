@@ -100,6 +100,8 @@ def test_one_row_is_evaluated_in_float32():
         plain, one = both(sizes, count)
         row = torch.cat(inputs(sizes, 1), dim=1)
         torch.testing.assert_close(one.act(row), plain(row)[0])
+        spread = torch.stack([row, row], dim=2)[:, :, 0]  # not in one piece
+        torch.testing.assert_close(one.act(spread), plain(row)[0])
         torch.testing.assert_close(plain.act(row), plain(row)[0])
 
 
@@ -206,7 +208,7 @@ def test_a_pass_that_keeps_nothing_gives_the_same_and_leaves_what_was_kept():
 
 
 @needs_kernel
-@pytest.mark.parametrize("call", ["descend", "regress", "value_loss"])
+@pytest.mark.parametrize("call", ["descend", "regress", "value_loss", "gradient"])
 def test_a_pass_that_is_spent_gives_no_gradient(call):
     """A later one would be of weights that have moved, or of a pass that nobody asked to keep."""
     _, one = both((5, 8, 1), 2)
@@ -217,6 +219,8 @@ def test_a_pass_that_is_spent_gives_no_gradient(call):
         one.descend(outputs, optimizer)
     elif call == "regress":
         one.regress(outputs[0, :, 0], x, action, optimizer=optimizer)
+    elif call == "gradient":
+        one.gradient(outputs)
     else:
         one.value_loss(x, action)
     with pytest.raises(RuntimeError, match="call learn or probe first"):

@@ -115,6 +115,25 @@ def test_a_missing_compiler_of_cc_is_named(monkeypatch):
         c_compiler.find()
 
 
+def test_cc_may_have_arguments(monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("CC", " env cc ")
+    assert c_compiler.find()[1:] == ("cc",)
+    with caplog.at_level(logging.WARNING, logger="compressrl"):
+        NativeRuntime().load(tiny_policy())
+    assert not caplog.text
+    assert len(compiled(tmp_path)) == 1
+
+
+def test_where_the_cache_cannot_be_written_onnx_is_used(monkeypatch, tmp_path, caplog):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path / "file"))
+    with caplog.at_level(logging.WARNING, logger="compressrl"):
+        function = NativeRuntime().load(tiny_policy())
+    assert "in ONNX Runtime instead" in caplog.text
+    assert f"Choose another {files.CACHE_VARIABLE}." in caplog.text
+    assert function(states(1)[0]).shape == (2,)
+
+
 @pytest.mark.parametrize("form", ["graph", "foreign"])
 def test_what_has_no_c_form_is_sent_to_onnx(form):
     with pytest.raises(UsageError, match=r"The native runtime cannot.*no C form.*onnx"):

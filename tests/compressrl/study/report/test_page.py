@@ -113,8 +113,8 @@ def test_other_versions_of_environments_are_said(study_of, done):
 
 @pytest.mark.parametrize("kind", ["figure", "table"])
 def test_every_figure_has_a_text_and_the_table_behind_it(study_of, done, kind):
-    levels = [done("sac", "Ant-v5", f"l1:ratio={r}") for r in (0.1, 0.2)]
-    outcomes = [done("sac", "Ant-v5", "ptdq"), done("sac", "Ant-v5", ""), *levels]
+    levels = [done("sac", "Walker2d-v5", f"l1:ratio={r}") for r in (0.1, 0.2)]
+    outcomes = [done("sac", "Walker2d-v5", "ptdq"), done("sac", "Walker2d-v5", ""), *levels]
     made = page.build(study_of(*outcomes), outcomes, Reference())
     assert len(made.figures) == 6
     for figure in made.figures:
