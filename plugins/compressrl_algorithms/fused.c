@@ -1,6 +1,6 @@
 /* What follows on one another in an update without anything to decide between, as one call: between two calls
  * Python runs, with caches that the pass has emptied. */
-#if defined(__AVX512BF16__)
+#if defined(STACK_SUPPORTED)
 /* One step down, from the gradient of the outputs of the pass that was kept. */
 void stack_descend(const struct stack *s, const struct adam *a, const float *out_gradient, char *memory)
 {

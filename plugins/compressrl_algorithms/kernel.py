@@ -65,14 +65,22 @@ class Moments(ctypes.Structure):
     )
 
 
+SOURCES = ("numbers.c", "mlp_stack.c", "elementwise.c", "fused.c")
+FLAGS = ("-fno-math-errno",)  # or roots are taken one by one
+BFLOAT16 = "-DSTACK_BFLOAT16"
+
+
 @functools.cache
-def kernel() -> ctypes.CDLL | None:
-    """The compiled C files; None without a compiler, or where this CPU does not multiply bfloat16."""
+def kernel(*, bfloat16: bool = False) -> ctypes.CDLL | None:
+    """The compiled C files; None without a compiler.
+
+    bfloat16: they multiply in that; None where this CPU is not faster in it than in float32
+    """
     folder = resources.files("compressrl_algorithms")
-    source = "".join(
-        folder.joinpath(name).read_text() for name in ("mlp_stack.c", "elementwise.c", "fused.c")
-    )
-    library = _compiled(source, "-fopenmp") or _compiled(source)  # without OpenMP it has one thread
+    source = "".join(folder.joinpath(name).read_text() for name in SOURCES)
+    flags = (*FLAGS, BFLOAT16) if bfloat16 else FLAGS
+    # Without OpenMP it has one thread.
+    library = _compiled(source, *flags, "-fopenmp") or _compiled(source, *flags)
     if library is None or not library.stack_supported():
         return None
     for name, signature in SIGNATURES.items():

@@ -21,15 +21,16 @@ from compressrl_algorithms.mlp_stack import MLPStack
 
 
 def make(sizes: Sequence[int], count: int, *, bfloat16: bool) -> MLPStack:
-    """A stack that multiplies in bfloat16 if asked to and where this machine can.
+    """A stack of C where there is a compiler; multiplies in bfloat16 if asked to and where that is faster.
 
     The kernel, of this and all other stacks, then has as many threads as torch has now.
     """
-    library = kernel() if bfloat16 else None
+    bfloat16 = bfloat16 and kernel(bfloat16=True) is not None
+    library = kernel(bfloat16=bfloat16)
     if library is None:
         return MLPStack(sizes, count)
     library.use_threads(torch.get_num_threads())
-    return KernelStack(sizes, count)
+    return KernelStack(sizes, count, bfloat16=bfloat16)
 
 
 class Memory(NamedTuple):
@@ -53,6 +54,10 @@ class KernelStack(MLPStack):
     """Shapes and meanings are MLPStack's, which also takes batches that are odd or not in this memory."""
 
     forgotten = MLPStack.forgotten | {"memories", "parameter_gradient"}
+
+    def __init__(self, sizes: Sequence[int], count: int, *, bfloat16: bool) -> None:
+        super().__init__(sizes, count)
+        self.bfloat16 = bfloat16
 
     def forward(self, *inputs_BI: torch.Tensor) -> torch.Tensor:
         if not self._takes(inputs_BI):
@@ -162,7 +167,7 @@ class KernelStack(MLPStack):
 
     def _memory(self, batch: int) -> Memory:
         if batch not in self.memories:
-            library, layers = kernel(), len(self.sizes) - 1
+            library, layers = kernel(bfloat16=self.bfloat16), len(self.sizes) - 1
             assert library is not None
             sizes = (ctypes.c_int * (layers + 1))(*self.sizes)
             kept = torch.empty(library.stack_kept_bytes(sizes, layers, self.count, batch), dtype=torch.uint8)

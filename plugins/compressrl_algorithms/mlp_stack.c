@@ -1,113 +1,64 @@
-/* Forward and backward pass of N multilayer perceptrons of one shape, ReLU between their layers; see
- * kernel_stack.py; and Adam.
- *
- * Products are taken in bfloat16 with float sums (AVX512-BF16). The instruction multiplies pairs: two bfloat16
- * neighbours along the dimension that is summed over, in 32 bits. A product C(M x N) = A . B takes A as pairs with
- * any strides, and B as pairs [K / 2][N]. So a matrix is kept as its rows in bfloat16, which are pairs along the
- * columns, or interleaved, pairs of two rows: [rows / 2][columns]. Columns are filled up with zeros to whole tiles.
- */
-#include <stdint.h>
-
-#if !defined(__AVX512BF16__)
-int stack_supported(void) { return 0; }
-#else
-#include <immintrin.h>
+/* Forward and backward pass of N multilayer perceptrons of one shape, ReLU between their layers, in the numbers of
+ * numbers.c; see kernel_stack.py; and Adam. */
+#if defined(STACK_SUPPORTED)
 #include <math.h>
-#include <string.h>
-
-#define LANES 16
-#define TILE_COLUMNS 4 /* vectors; 6 rows of 4 are 24 sums, with what they are made of 29 of 32 registers */
-#define NARROW_COLUMNS 2 /* of the tiles at the right edge: matrices are filled up to whole ones */
-#define WIDE (LANES * NARROW_COLUMNS)
-
-typedef uint32_t pair;
-
-int stack_supported(void) { return 1; }
-
-/* Every number is computed by one thread, in the same order whatever their number. */
-static int threads = 1;
-
-void use_threads(int count) { threads = count; }
-
-static long wide(long size) { return (size + WIDE - 1) / WIDE * WIDE; }
-
-static __mmask16 first_lanes(long count)
-{
-    return count >= LANES ? 0xffff : count > 0 ? (__mmask16)((1u << count) - 1) : 0;
-}
-
-/* Two rows as pairs. */
-static __m512i paired(__m256i one, __m256i two)
-{
-    return _mm512_or_si512(_mm512_cvtepu16_epi32(one), _mm512_slli_epi32(_mm512_cvtepu16_epi32(two), 16));
-}
-
-/* The instruction gives the second operand where one is not a number: as in torch, it stays so. */
-static __m512 relu(__m512 v) { return _mm512_max_ps(_mm512_setzero_ps(), v); }
 
 /* What becomes of a product's sums. */
 struct finish {
     const float *bias;    /* [N], added; or NULL */
-    const uint16_t *mask; /* [rows][stride], sums stay where it is not zero; or NULL */
+    const number *mask;   /* [rows][stride], sums stay where it is not zero; or NULL */
     const int *row_of;    /* [M] the rows of `mask` and `out` that are meant; or NULL: the same */
     int relu;
     float *out; /* [out_rows][out_columns] or NULL: the sums in float, */
     int out_rows, out_columns, accumulate; /* added to what is there */
-    uint16_t *rows; /* [M][stride] or NULL: in bfloat16 */
+    number *rows; /* [M][stride] or NULL: as numbers */
     long stride;
 };
 
-static inline __attribute__((always_inline)) void finish_tile(
-    const struct finish *f, __m512 sum[6][TILE_COLUMNS], int m, int n, const int rows, const int columns)
+INLINE void finish_tile(const struct finish *f, lanes sum[6][TILE_COLUMNS], int m, int n, const int rows,
+                        const int columns)
 {
     for (int j = 0; j < columns; j++) {
         const int column = n + LANES * j;
         for (int i = 0; i < rows; i++) {
             const long place = (m + i) * f->stride + column, row = f->row_of ? f->row_of[m + i] : m + i;
-            __m512 v = sum[i][j];
+            lanes v = sum[i][j];
             if (f->bias)
-                v = _mm512_add_ps(v, _mm512_loadu_ps(f->bias + column));
+                v += load(f->bias + column);
             if (f->relu)
                 v = relu(v);
-            if (f->mask) {
-                const __m256i kept = _mm256_loadu_si256((const void *)(f->mask + row * f->stride + column));
-                v = _mm512_maskz_mov_ps(_mm256_test_epi16_mask(kept, kept), v);
-            }
+            if (f->mask)
+                v = where_not_zero(v, numbers(f->mask + row * f->stride + column));
             if (f->out && m + i < f->out_rows) {
-                const __mmask16 exist = first_lanes(f->out_columns - column);
                 float *cells = f->out + row * f->out_columns + column;
                 if (f->accumulate)
-                    v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(exist, cells));
-                _mm512_mask_storeu_ps(cells, exist, v);
+                    v += load_part(cells, f->out_columns - column);
+                store_part(cells, v, f->out_columns - column);
             }
             if (f->rows)
-                _mm256_storeu_si256((void *)(f->rows + place), (__m256i)_mm512_cvtneps_pbh(v));
+                store_numbers(f->rows + place, v);
         }
     }
 }
 
-static inline __attribute__((always_inline)) void tile(
-    const pair *a, long a_row, long a_step, const pair *b, long b_step, int steps, const struct finish *f, int m,
-    int n, const int rows, const int columns)
+INLINE void tile(const unit *a, long a_row, long a_step, const unit *b, long b_step, int steps,
+                 const struct finish *f, int m, int n, const int rows, const int columns)
 {
-    __m512 sum[6][TILE_COLUMNS];
+    lanes sum[6][TILE_COLUMNS];
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < columns; j++)
-            sum[i][j] = _mm512_setzero_ps();
+            sum[i][j] = (lanes){0};
     a += m * a_row;
     b += n;
     for (int k = 0; k < steps; k++, a += a_step, b += b_step)
-        for (int i = 0; i < rows; i++) {
-            const __m512bh row = (__m512bh)_mm512_set1_epi32((int)a[i * a_row]);
+        for (int i = 0; i < rows; i++)
             for (int j = 0; j < columns; j++)
-                sum[i][j] = _mm512_dpbf16_ps(sum[i][j], row, (__m512bh)_mm512_loadu_si512(b + LANES * j));
-        }
+                sum[i][j] = multiply(a + i * a_row, b + LANES * j, sum[i][j]);
     finish_tile(f, sum, m, n, rows, columns);
 }
 
-static inline __attribute__((always_inline)) void panel(
-    const pair *a, long a_row, long a_step, const pair *b, long b_step, int steps, int m, int end,
-    const struct finish *f, int n, const int columns)
+INLINE void panel(const unit *a, long a_row, long a_step, const unit *b, long b_step, int steps, int m, int end,
+                  const struct finish *f, int n, const int columns)
 {
     for (; m + 6 <= end; m += 6)
         tile(a, a_row, a_step, b, b_step, steps, f, m, n, 6, columns);
@@ -115,8 +66,8 @@ static inline __attribute__((always_inline)) void panel(
         tile(a, a_row, a_step, b, b_step, steps, f, m, n, 2, columns);
 }
 
-/* A [M][2 steps] by B [2 steps][N]: M even, N whole narrow tiles. */
-static void product(const pair *a, long a_row, long a_step, const pair *b, long b_step, int steps, int M, int N,
+/* A [M][steps] by B [steps][N], in units: M even, N whole narrow tiles. */
+static void product(const unit *a, long a_row, long a_step, const unit *b, long b_step, int steps, int M, int N,
                     const struct finish *f)
 {
     /* In rows: threads that write parts of one row get in each other's way. */
@@ -132,109 +83,33 @@ static void product(const pair *a, long a_row, long a_step, const pair *b, long 
     }
 }
 
-/* Floats [rows][x_stride], of which `columns` count, as bfloat16 [rows][stride] filled up with zeros to `width`. */
-static void to_rows(const float *x, int rows, int columns, long x_stride, uint16_t *out, long stride, long width)
+/* A row of floats as numbers, filled up with zeros. */
+static void to_row(const float *x, int columns, number *out, long stride)
 {
-    for (int r = 0; r < rows; r++)
-        for (long c = 0; c < width; c += LANES) {
-            const __m512 v = _mm512_maskz_loadu_ps(first_lanes(columns - c), x + r * x_stride + c);
-            _mm256_mask_storeu_epi16(out + r * stride + c, first_lanes(width - c), (__m256i)_mm512_cvtneps_pbh(v));
-        }
+    for (long c = 0; c < stride; c += LANES)
+        store_numbers(out + c, load_part(x + c, columns - c));
 }
 
-/* Rows as interleaved pairs. */
-static void interleave(const uint16_t *x, int rows, long stride, pair *out)
+/* Sums over the batch of numbers [batch][stride]. */
+static void column_sums(const number *x, int batch, long stride, int columns, float *sums)
 {
-    for (int r = 0; r < rows; r += 2)
-        for (long c = 0; c < stride; c += LANES)
-            _mm512_storeu_si512(out + r / 2 * stride + c,
-                                paired(_mm256_loadu_si256((const void *)(x + r * stride + c)),
-                                       _mm256_loadu_si256((const void *)(x + (r + 1) * stride + c))));
-}
-
-/* The same of floats [rows][columns]; an odd last row stands with zeros. */
-static void interleave_floats(const float *x, int rows, int columns, pair *out, long stride)
-{
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-    for (int r = 0; r < rows; r += 2)
-        for (long c = 0; c < stride; c += LANES) {
-            const __mmask16 exist = first_lanes(columns - c), both = r + 1 < rows ? exist : 0;
-            const __m512 one = _mm512_maskz_loadu_ps(exist, x + (long)r * columns + c);
-            const __m512 two = _mm512_maskz_loadu_ps(both, x + (r + 1L) * columns + c);
-            _mm512_storeu_si512(out + r / 2 * stride + c,
-                                paired((__m256i)_mm512_cvtneps_pbh(one), (__m256i)_mm512_cvtneps_pbh(two)));
-        }
-}
-
-/* 16 x 16 in registers: pairs of rows, then pairs of those, are interleaved; then quarters change places. */
-static void transpose_block(__m512i x[LANES])
-{
-    __m512i y[LANES];
-    for (int i = 0; i < LANES; i += 2) {
-        y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
-        y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
-    }
-    for (int i = 0; i < LANES; i += 4)
-        for (int j = 0; j < 2; j++) {
-            x[i + 2 * j] = _mm512_unpacklo_epi64(y[i + j], y[i + j + 2]);
-            x[i + 2 * j + 1] = _mm512_unpackhi_epi64(y[i + j], y[i + j + 2]);
-        }
-    for (int i = 0; i < 4; i++) {
-        const __m512i low_even = _mm512_shuffle_i32x4(x[i], x[i + 4], 0x88);
-        const __m512i low_odd = _mm512_shuffle_i32x4(x[i], x[i + 4], 0xdd);
-        const __m512i high_even = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0x88);
-        const __m512i high_odd = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0xdd);
-        y[i] = _mm512_shuffle_i32x4(low_even, high_even, 0x88);
-        y[i + 8] = _mm512_shuffle_i32x4(low_even, high_even, 0xdd);
-        y[i + 4] = _mm512_shuffle_i32x4(low_odd, high_odd, 0x88);
-        y[i + 12] = _mm512_shuffle_i32x4(low_odd, high_odd, 0xdd);
-    }
-    memcpy(x, y, sizeof y);
-}
-
-/* Floats [rows][columns] as pairs along the columns -> [wide(columns) / 2][stride], filled up with zeros. */
-static void transpose_floats(const float *x, int rows, int columns, pair *out, long stride)
-{
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-    for (long r = 0; r < stride; r += LANES)
-        for (long c = 0; c < wide(columns); c += 2 * LANES) {
-            __m512i block[LANES];
-            for (int i = 0; i < LANES; i++) {
-                const float *row = x + (r + i) * columns + c;
-                const long left = r + i < rows ? columns - c : 0;
-                block[i] = (__m512i)_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(first_lanes(left - LANES), row + LANES),
-                                                        _mm512_maskz_loadu_ps(first_lanes(left), row));
-            }
-            transpose_block(block);
-            for (int i = 0; i < LANES; i++)
-                _mm512_storeu_si512(out + (c / 2 + i) * stride + r, block[i]);
-        }
-}
-
-/* Sums over the batch. */
-static void column_sums(const pair *x, int row_pairs, long stride, int columns, float *sums)
-{
-    const __m512bh ones = (__m512bh)_mm512_set1_epi32(0x3f803f80);
     for (int c = 0; c < columns; c += LANES) {
-        __m512 sum = _mm512_setzero_ps();
-        for (int r = 0; r < row_pairs; r++)
-            sum = _mm512_dpbf16_ps(sum, ones, (__m512bh)_mm512_loadu_si512(x + r * stride + c));
-        _mm512_mask_storeu_ps(sums + c, first_lanes(columns - c), sum);
+        lanes sum = {0};
+        for (int r = 0; r < batch; r++)
+            sum += numbers(x + r * stride + c);
+        store_part(sums + c, sum, columns - c);
     }
 }
 
 /* A single output is a dot product a row: a tile would compute 63 for nothing. */
-static void single_output(const uint16_t *x, int rows, long stride, const float *weight, int inputs, float bias,
+static void single_output(const number *x, int rows, long stride, const float *weight, int inputs, float bias,
                           float *out)
 {
     for (int r = 0; r < rows; r++) {
-        __m512 sum = _mm512_setzero_ps();
-        for (int c = 0; c < inputs; c += LANES) {
-            const __m256i low = _mm256_loadu_si256((const void *)(x + r * stride + c));
-            const __m512 v = (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(low), 16);
-            sum = _mm512_fmadd_ps(v, _mm512_maskz_loadu_ps(first_lanes(inputs - c), weight + c), sum);
-        }
-        out[r] = _mm512_reduce_add_ps(sum) + bias;
+        lanes sum = {0};
+        for (int c = 0; c < inputs; c += LANES)
+            sum += numbers(x + r * stride + c) * load_part(weight + c, inputs - c);
+        out[r] = sum_of(sum) + bias;
     }
 }
 
@@ -243,7 +118,7 @@ struct stack {
     const int *sizes;
     int layers, count, batch;
     float *vector;   /* all parameters */
-    uint16_t *kept;  /* of a pass for its gradient */
+    number *kept;    /* of a pass for its gradient */
     float *values;   /* room for [count][batch][outputs] */
     float *gradient; /* room for that of all parameters */
 };
@@ -269,10 +144,10 @@ static long input_numbers(const struct stack *s, int layers)
 long stack_kept_bytes(const int *sizes, int layers, int count, int batch)
 {
     const struct stack s = {sizes, layers, count, batch, 0, 0, 0, 0};
-    return 2 * count * input_numbers(&s, layers);
+    return (long)sizeof(number) * count * input_numbers(&s, layers);
 }
 
-static uint16_t *input_rows(uint16_t *kept, const struct stack *s, int n, int layer)
+static number *input_rows(number *kept, const struct stack *s, int n, int layer)
 {
     /* The first input is the same for all networks. */
     return kept + (layer ? n : 0) * input_numbers(s, s->layers) + input_numbers(s, layer);
@@ -281,18 +156,18 @@ static uint16_t *input_rows(uint16_t *kept, const struct stack *s, int n, int la
 /* What is in use during a call only. It is one for all stacks, so that it stays in the cache. */
 struct scratch {
     float *bias;
-    pair *weight, *input, *sums;
-    uint16_t *rows, *next_rows;
+    unit *weight, *input, *sums;
+    number *rows, *next_rows;
     int *row_of;
 };
 
 static struct scratch cut(char *memory, const struct stack *s)
 {
     const long most = widest(s);
-    struct scratch t = {.bias = (float *)memory, .weight = (pair *)memory + most};
-    t.input = t.weight + most * most / 2;
-    t.sums = t.input + s->batch / 2 * most;
-    t.rows = (uint16_t *)(t.sums + s->batch / 2 * most);
+    struct scratch t = {.bias = (float *)memory, .weight = (unit *)memory + most};
+    t.input = t.weight + units(most) * most;
+    t.sums = t.input + units(s->batch) * most;
+    t.rows = (number *)(t.sums + units(s->batch) * most);
     t.next_rows = t.rows + s->batch * most;
     t.row_of = (int *)(t.next_rows + s->batch * most);
     return t;
@@ -324,19 +199,28 @@ struct inputs {
     int y_columns;
 };
 
+/* x and y side by side, as numbers; `row` has room for one in float. */
+static void join_rows(const struct inputs *in, int batch, int columns, float *row, number *out)
+{
+    const int x_columns = columns - in->y_columns;
+    for (int r = 0; r < batch; r++) {
+        memcpy(row, in->x + r * in->x_stride, sizeof(float) * x_columns);
+        if (in->y_columns)
+            memcpy(row + x_columns, in->y + r * in->y_stride, sizeof(float) * in->y_columns);
+        to_row(row, columns, out + r * wide(columns), wide(columns));
+    }
+}
+
 /* Inputs -> out [used][batch][outputs] of the first `used` networks. What a gradient needs is kept if asked for;
  * else the pass stays within memory that is in the cache. */
 void stack_forward(const struct stack *s, int used, const struct inputs *in, int keep, char *memory, float *out)
 {
     struct scratch scratch = cut(memory, s);
-    uint16_t *const first = keep ? s->kept : (uint16_t *)scratch.input;
-    const int *const sizes = s->sizes, batch = s->batch, x_columns = sizes[0] - in->y_columns;
-    const long stride = wide(sizes[0]);
-    to_rows(in->x, batch, x_columns, in->x_stride, first, stride, in->y_columns ? x_columns : stride);
-    if (in->y_columns)
-        to_rows(in->y, batch, in->y_columns, in->y_stride, first + x_columns, stride, stride - x_columns);
+    number *const first = keep ? s->kept : (number *)scratch.input;
+    const int *const sizes = s->sizes, batch = s->batch;
+    join_rows(in, batch, sizes[0], scratch.bias, first);
     for (int n = 0; n < used; n++) {
-        const uint16_t *input = first;
+        const number *input = first;
         for (int i = 0; i < s->layers; i++) {
             const int inputs = sizes[i], outputs = sizes[i + 1], last = i + 1 == s->layers;
             struct finish f = {.bias = scratch.bias, .relu = !last, .stride = wide(outputs)};
@@ -346,7 +230,7 @@ void stack_forward(const struct stack *s, int used, const struct inputs *in, int
                 single_output(input, batch, wide(inputs), s->vector + weight, inputs, s->vector[bias], out + n * batch);
                 continue;
             }
-            interleave_floats(s->vector + weight, inputs, outputs, scratch.weight, wide(outputs));
+            const unit *of_weight = units_of_floats(s->vector + weight, inputs, outputs, scratch.weight);
             memset(scratch.bias, 0, sizeof(float) * wide(outputs));
             memcpy(scratch.bias, s->vector + bias, sizeof(float) * outputs);
             if (last) {
@@ -357,7 +241,7 @@ void stack_forward(const struct stack *s, int used, const struct inputs *in, int
                 f.rows = input_rows(s->kept, s, n, i + 1);
             else
                 f.rows = i % 2 ? scratch.next_rows : scratch.rows;
-            product((const pair *)input, wide(inputs) / 2, 1, scratch.weight, wide(outputs), (inputs + 1) / 2, batch,
+            product((const unit *)input, wide(inputs) / TOGETHER, 1, of_weight, wide(outputs), units(inputs), batch,
                     (int)wide(outputs), &f);
             input = f.rows;
         }
@@ -381,21 +265,21 @@ static int rows_not_zero(const float *x, int rows, int columns, int *found)
 }
 
 /* The gradient of the parameters of one layer, from that of its sums (batch x outputs) and its input. */
-static void parameter_gradient(const struct scratch *scratch, const uint16_t *x, int batch, int inputs, int outputs,
+static void parameter_gradient(const struct scratch *scratch, const number *x, int batch, int inputs, int outputs,
                                float *weight, float *bias)
 {
-    interleave(scratch->rows, batch, wide(outputs), scratch->sums);
-    interleave(x, batch, wide(inputs), scratch->input);
+    const unit *const of_sums = units_of_rows(scratch->rows, batch, wide(outputs), scratch->sums);
+    const unit *const of_x = units_of_rows(x, batch, wide(inputs), scratch->input);
     if (outputs == 1) {
         /* One row and one column lie the same, and a tile of one row does less for nothing. */
         const struct finish f = {.out = weight, .out_rows = 1, .out_columns = inputs, .stride = wide(inputs)};
-        product(scratch->sums, 1, wide(1), scratch->input, wide(inputs), batch / 2, 2, (int)wide(inputs), &f);
+        product(of_sums, 1, wide(1), of_x, wide(inputs), units(batch), 2, (int)wide(inputs), &f);
     } else {
         const struct finish f = {.out = weight, .out_rows = inputs, .out_columns = outputs, .stride = wide(outputs)};
-        product(scratch->input, 1, wide(inputs), scratch->sums, wide(outputs), batch / 2, inputs + inputs % 2,
-                (int)wide(outputs), &f);
+        product(of_x, 1, wide(inputs), of_sums, wide(outputs), units(batch), inputs + inputs % 2, (int)wide(outputs),
+                &f);
     }
-    column_sums(scratch->sums, batch / 2, wide(outputs), outputs, bias);
+    column_sums(scratch->rows, batch, wide(outputs), outputs, bias);
 }
 
 /* From the gradient of `out`: that of all parameters (used = count), or NULL; that of the last `columns` inputs
@@ -414,11 +298,11 @@ void stack_backward(const struct stack *s, int used, const float *out_gradient, 
         const float *above = out_gradient + (long)n * batch * sizes[layers];
         const int M = row_of ? rows_not_zero(above, batch, sizes[layers], scratch.row_of) : batch, even = M + M % 2;
         for (int r = 0; r < even; r++)
-            to_rows(above + (long)(row_of ? row_of[r] : r) * sizes[layers], 1, sizes[layers], sizes[layers],
-                    scratch.rows + r * out_stride, out_stride, out_stride);
+            to_row(above + (long)(row_of ? row_of[r] : r) * sizes[layers], sizes[layers],
+                   scratch.rows + r * out_stride, out_stride);
         for (int i = layers - 1; i >= 0; i--) {
             const int inputs = sizes[i], outputs = sizes[i + 1];
-            uint16_t *input = input_rows(s->kept, s, n, i), *const rows = scratch.rows;
+            number *input = input_rows(s->kept, s, n, i), *const rows = scratch.rows;
             long weight, bias;
             offsets(s, n, i, &weight, &bias);
             if (gradient)
@@ -427,7 +311,8 @@ void stack_backward(const struct stack *s, int used, const float *out_gradient, 
                 /* (batch x outputs) . (outputs x inputs), of the first layer only the columns that are asked for */
                 const int from = i ? 0 : inputs - columns;
                 struct finish f = {.stride = wide(inputs - from), .row_of = row_of};
-                transpose_floats(s->vector + weight + from * (long)outputs, inputs - from, outputs, scratch.weight, f.stride);
+                transpose_floats(s->vector + weight + from * (long)outputs, inputs - from, outputs, scratch.weight,
+                                 f.stride);
                 if (i) {
                     f.mask = input;
                     f.rows = scratch.next_rows;
@@ -437,7 +322,7 @@ void stack_backward(const struct stack *s, int used, const float *out_gradient, 
                     f.out_columns = columns;
                     f.accumulate = 1;
                 }
-                product((const pair *)rows, wide(outputs) / 2, 1, scratch.weight, f.stride, (outputs + 1) / 2, even,
+                product((const unit *)rows, wide(outputs) / TOGETHER, 1, scratch.weight, f.stride, units(outputs), even,
                         (int)f.stride, &f);
                 scratch.rows = scratch.next_rows, scratch.next_rows = rows;
             }
@@ -455,20 +340,14 @@ void stack_act(const struct stack *s, const float *x, char *memory, float *out)
         long weight, bias;
         offsets(s, 0, i, &weight, &bias);
         for (int o = 0; o < outputs; o += TILE_COLUMNS * LANES) {
-            __m512 sum[TILE_COLUMNS];
-            __mmask16 exist[TILE_COLUMNS];
-            for (int j = 0; j < TILE_COLUMNS; j++) {
-                exist[j] = first_lanes(outputs - o - j * LANES);
-                sum[j] = _mm512_maskz_loadu_ps(exist[j], s->vector + bias + o + j * LANES);
-            }
-            for (int c = 0; c < inputs; c++)
-                for (int j = 0; j < TILE_COLUMNS; j++) {
-                    const float *const column = s->vector + weight + (long)c * outputs + o + j * LANES;
-                    sum[j] = _mm512_fmadd_ps(_mm512_set1_ps(x[c]), _mm512_maskz_loadu_ps(exist[j], column), sum[j]);
-                }
+            lanes sum[TILE_COLUMNS];
             for (int j = 0; j < TILE_COLUMNS; j++)
-                _mm512_mask_storeu_ps(result + o + j * LANES, exist[j],
-                                      last ? sum[j] : relu(sum[j]));
+                sum[j] = load_part(s->vector + bias + o + j * LANES, outputs - o - j * LANES);
+            for (int c = 0; c < inputs; c++)
+                for (int j = 0; j < TILE_COLUMNS; j++)
+                    sum[j] += x[c] * load_part(s->vector + weight + (long)c * outputs + o + j * LANES, outputs - o - j * LANES);
+            for (int j = 0; j < TILE_COLUMNS; j++)
+                store_part(result + o + j * LANES, last ? sum[j] : relu(sum[j]), outputs - o - j * LANES);
         }
         x = next, next = hidden, hidden = result;
     }
@@ -482,24 +361,20 @@ struct adam {
     float epsilon;
 };
 
-void adam_step(const struct adam *a, float *vector, const float *gradient)
+void adam_step(const struct adam *a, float *restrict vector, const float *restrict gradient)
 {
     *a->step += 1;
-    const __m512 of_mean = _mm512_set1_ps((float)(1 - a->beta1)), of_square = _mm512_set1_ps((float)(1 - a->beta2));
-    const __m512 corrected_rate = _mm512_set1_ps((float)(a->rate / (1 - pow(a->beta1, *a->step))));
-    const __m512 correction = _mm512_set1_ps((float)(1 / sqrt(1 - pow(a->beta2, *a->step))));
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-    for (long i = 0; i < a->size; i += LANES) {
-        const __mmask16 exist = first_lanes(a->size - i);
-        const __m512 g = _mm512_maskz_loadu_ps(exist, gradient + i), p = _mm512_maskz_loadu_ps(exist, vector + i);
-        __m512 m = _mm512_maskz_loadu_ps(exist, a->mean + i), v = _mm512_maskz_loadu_ps(exist, a->square + i);
-        m = _mm512_fmadd_ps(of_mean, _mm512_sub_ps(g, m), m);
-        v = _mm512_fmadd_ps(of_square, _mm512_sub_ps(_mm512_mul_ps(g, g), v), v);
-        const __m512 deviation = _mm512_fmadd_ps(_mm512_sqrt_ps(v), correction, _mm512_set1_ps(a->epsilon));
-        const __m512 move = _mm512_div_ps(_mm512_mul_ps(corrected_rate, m), deviation);
-        _mm512_mask_storeu_ps(a->mean + i, exist, m);
-        _mm512_mask_storeu_ps(a->square + i, exist, v);
-        _mm512_mask_storeu_ps(vector + i, exist, _mm512_sub_ps(p, move));
+    const float of_mean = (float)(1 - a->beta1), of_square = (float)(1 - a->beta2), epsilon = a->epsilon;
+    const float corrected_rate = (float)(a->rate / (1 - pow(a->beta1, *a->step)));
+    const float correction = (float)(1 / sqrt(1 - pow(a->beta2, *a->step)));
+    float *const restrict mean = a->mean, *const restrict square = a->square;
+    const long size = a->size;
+#pragma omp parallel for simd num_threads(threads) if (parallel : threads > 1)
+    for (long i = 0; i < size; i++) {
+        const float g = gradient[i];
+        mean[i] += of_mean * (g - mean[i]);
+        square[i] += of_square * (g * g - square[i]);
+        vector[i] -= corrected_rate * mean[i] / (sqrtf(square[i]) * correction + epsilon);
     }
 }
 #endif

@@ -1,0 +1,243 @@
+/* The numbers that networks are multiplied in, and what differs with them: float, or with -DSTACK_BFLOAT16
+ * bfloat16 with float sums (AVX512-BF16), whose instruction multiplies pairs.
+ *
+ * A product C (M x N) = A . B takes units of the dimension that is summed over: one float, or two bfloat16
+ * neighbours in 32 bits. A is units with any strides, B is [K / TOGETHER][N]. A matrix is kept as its rows, whose
+ * columns are filled up with zeros to whole tiles.
+ */
+#include <stdint.h>
+#include <string.h>
+
+/* Intel's processors with AMX multiply bfloat16 outside of it at half the rate of float. */
+#if defined(STACK_BFLOAT16) && (!defined(__AVX512BF16__) || defined(__AMX_TILE__))
+int stack_supported(void) { return 0; }
+#else
+int stack_supported(void) { return 1; }
+#define STACK_SUPPORTED
+
+/* Floats in a register, and registers in the row of a tile: 6 rows of sums, with what they are made of, fit. */
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#define LANES 16
+#define TILE_COLUMNS 4
+#elif defined(__AVX__)
+#define LANES 8
+#define TILE_COLUMNS 2
+#elif defined(__aarch64__)
+#define LANES 4
+#define TILE_COLUMNS 4
+#else
+#define LANES 4
+#define TILE_COLUMNS 2
+#endif
+#define NARROW_COLUMNS 2 /* of the tiles at the right edge: matrices are filled up to whole ones */
+#define WIDE (LANES * NARROW_COLUMNS)
+#define INLINE static inline __attribute__((always_inline))
+
+typedef float lanes __attribute__((vector_size(4 * LANES)));
+typedef int32_t truths __attribute__((vector_size(4 * LANES)));
+
+/* Every number is computed by one thread, in the same order whatever their number. */
+static int threads = 1;
+
+void use_threads(int count) { threads = count; }
+
+static long wide(long size) { return (size + WIDE - 1) / WIDE * WIDE; }
+
+INLINE lanes load(const float *x)
+{
+    lanes v;
+    memcpy(&v, x, sizeof v);
+    return v;
+}
+
+INLINE void store(float *x, lanes v) { memcpy(x, &v, sizeof v); }
+
+/* The first `count` of them, then zeros. */
+INLINE lanes load_part(const float *x, long count)
+{
+    float some[LANES] = {0};
+    if (count >= LANES)
+        return load(x);
+    for (long i = 0; i < count; i++)
+        some[i] = x[i];
+    return load(some);
+}
+
+INLINE void store_part(float *x, lanes v, long count)
+{
+    float some[LANES];
+    if (count >= LANES) {
+        store(x, v);
+        return;
+    }
+    store(some, v);
+    for (long i = 0; i < count; i++)
+        x[i] = some[i];
+}
+
+/* What is not a number stays so, as in torch. */
+INLINE lanes relu(lanes v) { return (lanes)((truths)v & ~(truths)(v < 0)); }
+
+INLINE lanes where_not_zero(lanes v, lanes of) { return (lanes)((truths)v & (truths)(of != 0)); }
+
+INLINE float sum_of(lanes v)
+{
+    float sum = 0;
+    for (int i = 0; i < LANES; i++)
+        sum += v[i];
+    return sum;
+}
+
+#if LANES == 16
+/* 16 x 16 in registers: pairs of rows, then pairs of those, are interleaved; then quarters change places. */
+static void transpose_block(__m512i x[LANES])
+{
+    __m512i y[LANES];
+    for (int i = 0; i < LANES; i += 2) {
+        y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
+        y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
+    }
+    for (int i = 0; i < LANES; i += 4)
+        for (int j = 0; j < 2; j++) {
+            x[i + 2 * j] = _mm512_unpacklo_epi64(y[i + j], y[i + j + 2]);
+            x[i + 2 * j + 1] = _mm512_unpackhi_epi64(y[i + j], y[i + j + 2]);
+        }
+    for (int i = 0; i < 4; i++) {
+        const __m512i low_even = _mm512_shuffle_i32x4(x[i], x[i + 4], 0x88);
+        const __m512i low_odd = _mm512_shuffle_i32x4(x[i], x[i + 4], 0xdd);
+        const __m512i high_even = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0x88);
+        const __m512i high_odd = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0xdd);
+        y[i] = _mm512_shuffle_i32x4(low_even, high_even, 0x88);
+        y[i + 8] = _mm512_shuffle_i32x4(low_even, high_even, 0xdd);
+        y[i + 4] = _mm512_shuffle_i32x4(low_odd, high_odd, 0x88);
+        y[i + 12] = _mm512_shuffle_i32x4(low_odd, high_odd, 0xdd);
+    }
+    memcpy(x, y, sizeof y);
+}
+#else
+static void transpose_block(truths x[LANES])
+{
+    truths y[LANES];
+    for (int i = 0; i < LANES; i++)
+        for (int j = 0; j < LANES; j++)
+            y[j][i] = x[i][j];
+    memcpy(x, y, sizeof y);
+}
+#endif
+
+#if defined(STACK_BFLOAT16)
+#define TOGETHER 2
+typedef uint16_t number;
+typedef uint32_t unit;
+
+INLINE lanes numbers(const number *x)
+{
+    const __m512i wider = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)x));
+    return (lanes)_mm512_slli_epi32(wider, 16);
+}
+
+INLINE void store_numbers(number *x, lanes v)
+{
+    _mm256_storeu_si256((void *)x, (__m256i)_mm512_cvtneps_pbh((__m512)v));
+}
+
+/* sum + a b, summed over what is together in a unit; a [1], b [LANES] */
+INLINE lanes multiply(const unit *a, const unit *b, lanes sum)
+{
+    const __m512bh row = (__m512bh)_mm512_set1_epi32((int)*a);
+    return (lanes)_mm512_dpbf16_ps((__m512)sum, row, (__m512bh)_mm512_loadu_si512(b));
+}
+
+/* Two rows as units. */
+INLINE void store_pairs(unit *out, __m256i one, __m256i two)
+{
+    const __m512i high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(two), 16);
+    _mm512_storeu_si512(out, _mm512_or_si512(_mm512_cvtepu16_epi32(one), high));
+}
+
+/* Numbers [rows][stride], rows even, as units over the rows: written to `room`, unless they are that already. */
+static const unit *units_of_rows(const number *x, int rows, long stride, unit *room)
+{
+    for (int r = 0; r < rows; r += 2)
+        for (long c = 0; c < stride; c += LANES)
+            store_pairs(room + r / 2 * stride + c, _mm256_loadu_si256((const void *)(x + r * stride + c)),
+                        _mm256_loadu_si256((const void *)(x + (r + 1) * stride + c)));
+    return room;
+}
+
+/* The same of floats [rows][columns]; an odd last row stands with zeros. */
+static const unit *units_of_floats(const float *x, int rows, int columns, unit *room)
+{
+    const long stride = wide(columns);
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+    for (int r = 0; r < rows; r += 2)
+        for (long c = 0; c < stride; c += LANES) {
+            const lanes one = load_part(x + (long)r * columns + c, columns - c);
+            const lanes two = load_part(x + (r + 1L) * columns + c, r + 1 < rows ? columns - c : 0);
+            store_pairs(room + r / 2 * stride + c, (__m256i)_mm512_cvtneps_pbh((__m512)one),
+                        (__m256i)_mm512_cvtneps_pbh((__m512)two));
+        }
+    return room;
+}
+
+/* A row of floats as LANES units. */
+INLINE __m512i units_in_a_row(const float *x, long count)
+{
+    const lanes high = load_part(x + LANES, count - LANES), low = load_part(x, count);
+    return (__m512i)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
+}
+#else
+#define TOGETHER 1
+typedef float number;
+typedef float unit;
+
+INLINE lanes numbers(const number *x) { return load(x); }
+
+INLINE void store_numbers(number *x, lanes v) { store(x, v); }
+
+INLINE lanes multiply(const unit *a, const unit *b, lanes sum) { return sum + *a * load(b); }
+
+static const unit *units_of_rows(const number *x, int rows, long stride, unit *room)
+{
+    (void)rows, (void)stride, (void)room;
+    return x;
+}
+
+static const unit *units_of_floats(const float *x, int rows, int columns, unit *room)
+{
+    const long stride = wide(columns);
+    if (stride == columns)
+        return x;
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+    for (int r = 0; r < rows; r++)
+        for (long c = 0; c < stride; c += LANES)
+            store(room + r * stride + c, load_part(x + (long)r * columns + c, columns - c));
+    return room;
+}
+
+#if LANES == 16
+INLINE __m512i units_in_a_row(const float *x, long count) { return (__m512i)load_part(x, count); }
+#else
+INLINE truths units_in_a_row(const float *x, long count) { return (truths)load_part(x, count); }
+#endif
+#endif
+
+/* How many units a sum over so many has. */
+static int units(int size) { return (size + TOGETHER - 1) / TOGETHER; }
+
+/* Floats [rows][columns] as units along the columns -> [wide(columns) / TOGETHER][stride], filled up with zeros. */
+static void transpose_floats(const float *x, int rows, int columns, unit *out, long stride)
+{
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+    for (long r = 0; r < stride; r += LANES)
+        for (long c = 0; c < wide(columns); c += TOGETHER * LANES) {
+            __typeof__(units_in_a_row(x, 0)) block[LANES];
+            for (int i = 0; i < LANES; i++)
+                block[i] = units_in_a_row(x + (r + i) * columns + c, r + i < rows ? columns - c : 0);
+            transpose_block(block);
+            for (int i = 0; i < LANES; i++)
+                memcpy(out + (c / TOGETHER + i) * stride + r, block + i, sizeof block[i]);
+        }
+}
+#endif
