@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from compressrl_algorithms import networks
+from compressrl_algorithms.kernel_stack import KernelStack
+from compressrl_algorithms.mlp_stack import MLPStack
 from compressrl_algorithms.off_policy import Setup
 from compressrl_algorithms.replay_buffer import Batch
 
@@ -46,11 +48,12 @@ def snapshot():
 
 @pytest.fixture
 def gradient_taken_by(monkeypatch):
-    """gradient_taken_by(learner, update): what its actor's optimiser is given, (P,)."""
+    """gradient_taken_by(update): what the actor would descend, (P,), by the kernel where there is one."""
 
-    def take(learner, update):
+    def take(update):
         taken = []
-        monkeypatch.setattr(learner.optimizers["actor"], "descend", taken.extend)
+        for kind in (MLPStack, KernelStack):
+            monkeypatch.setattr(kind, "descend", lambda self, of, _: taken.append(self.gradient(of)))
         update()
         return taken[0]
 

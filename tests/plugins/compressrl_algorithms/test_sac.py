@@ -21,7 +21,7 @@ def test_the_actors_gradient_is_that_of_its_loss(learner_of, batch_of, gradient_
         learner.log_std.bias.fill_(log_std)
         learner.log_std.weight.mul_(10)
     alpha, noise = 0.3, torch.randn(32, 2, generator=generator())
-    found = gradient_taken_by(learner, lambda: learner._update_actor(observation, alpha, generator()))
+    found = gradient_taken_by(lambda: learner._update_actor(observation, alpha, generator()))
 
     features = learner.actor[:-1](observation)
     loc, raw = learner.actor[-1](features), learner.log_std(features)
