@@ -1,4 +1,4 @@
-"""An MLPStack that is evaluated and differentiated in bfloat16 by mlp_stack.c.
+"""An MLPStack that is evaluated and differentiated by mlp_stack.c, in float32 or bfloat16.
 
 An update of an off-policy algorithm is a dozen passes through small networks, in which autograd, dispatch and
 conversions cost more than the products. Here a pass is one call, and so is its gradient. Parameters, outputs

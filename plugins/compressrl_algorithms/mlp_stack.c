@@ -176,7 +176,7 @@ static struct scratch cut(char *memory, const struct stack *s)
 long stack_scratch_bytes(const int *sizes, int layers, int batch)
 {
     const struct stack s = {sizes, layers, 1, batch, 0, 0, 0, 0};
-    return (char *)(cut(0, &s).row_of + batch) - (char *)0;
+    return (long)(uintptr_t)(cut(0, &s).row_of + batch);
 }
 
 /* Where the parameters of a layer of network n begin: weights [count][inputs][outputs], biases [count][outputs].

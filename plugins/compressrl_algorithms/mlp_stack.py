@@ -1,7 +1,7 @@
 """Several multilayer perceptrons of one shape, evaluated and differentiated together.
 
 All parameters are one vector. Here in plain torch, whose autograd gives the gradients; `kernel_stack` does
-the same several times faster where the CPU multiplies bfloat16, and the tests hold the two together.
+the same faster where there is a C compiler, and the tests hold the two together.
 
 Shapes: N networks, B batch, I inputs, O outputs.
 """

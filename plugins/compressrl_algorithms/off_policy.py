@@ -79,7 +79,7 @@ class OffPolicyAlgorithm(ABC):
     buffer_size: Annotated[int, Option("transitions that the replay memory keeps", low=1)] = 1_000_000
     learning_starts: Annotated[int, Option("steps of random actions before the first update", low=1)] = 10_000
     bfloat16: Annotated[
-        bool, Option("multiply in half precision inside the networks, on CPUs that compute in it")
+        bool, Option("multiply in bfloat16 inside the networks, on CPUs that are faster in it")
     ] = True
 
     name: ClassVar[str]
