@@ -57,7 +57,7 @@ class KernelStack(MLPStack):
 
     def __init__(self, sizes: Sequence[int], count: int, *, bfloat16: bool) -> None:
         super().__init__(sizes, count)
-        self.bfloat16 = bfloat16
+        self.in_bfloat16 = bfloat16
 
     def forward(self, *inputs_BI: torch.Tensor) -> torch.Tensor:
         if not self._takes(inputs_BI):
@@ -167,7 +167,7 @@ class KernelStack(MLPStack):
 
     def _memory(self, batch: int) -> Memory:
         if batch not in self.memories:
-            library, layers = kernel(bfloat16=self.bfloat16), len(self.sizes) - 1
+            library, layers = kernel(bfloat16=self.in_bfloat16), len(self.sizes) - 1
             assert library is not None
             sizes = (ctypes.c_int * (layers + 1))(*self.sizes)
             kept = torch.empty(library.stack_kept_bytes(sizes, layers, self.count, batch), dtype=torch.uint8)
