@@ -46,8 +46,8 @@ ON_POLICY_STEPS = {
 }
 OFF_POLICY_STEPS = 1_000_000
 
-# TD3's were learnt before the default became 3e-4; DDPG, at 1e-3 by default, gets stuck in Ant below what standing
-# still returns.
+# TD3's were learnt before the default became 3e-4; DDPG, at 1e-3 by default, gets stuck in Ant below what
+# standing still returns.
 OPTIONS = {("td3", env): "actor_lr=1e-3,critic_lr=1e-3" for env in ("HalfCheetah-v5", "Hopper-v5")}
 OPTIONS |= {("ddpg", "Ant-v5"): "actor_lr=3e-4,critic_lr=3e-4"}
 
