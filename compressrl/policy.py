@@ -70,6 +70,11 @@ class Policy:
         return len(self.action_low)
 
     @property
+    def half_range(self) -> Float32Array:
+        """(action_size,): half the range of each action, the unit that errors of actions are told in."""
+        return (self.action_high - self.action_low) / np.float32(2)
+
+    @property
     def form(self) -> Form:
         if self.integer_network is not None:
             return "integer"

@@ -110,14 +110,15 @@ def _closest_scale(weight: torch.Tensor, largest: int) -> torch.Tensor:
 
 
 class FakeQuantLinear(nn.Linear):
-    """nn.Linear with uint8 inputs (one range, tracked) and integer weights (one scale a row), in float.
+    """nn.Linear with uint8 inputs (one range) and integer weights (one scale a row), in float.
 
     bits:      2..8, width of a weight; with fewer than 8 the scales are learnt, else a row's largest weight
                sets its scale
-    low, high: () moving average of the batches' least and greatest input, 0 always within
+    low, high: () the range of the inputs, 0 always within: a moving average of the batches' least and
+               greatest input until it is set, and then it stays
     w_start, w_change: (out,) learnt scales are w_start * exp(w_change), so that they stay above 0 and an
                optimizer's steps are relative to them; None with 8 bits
-    batches:   () how many batches they were taken from; until the first, inputs are not rounded
+    batches:   () how many batches it was taken from; until the first, inputs are not rounded
     The range is tracked in training mode while gradients are on: neither acting nor a line search moves it.
     """
 
@@ -136,6 +137,7 @@ class FakeQuantLinear(nn.Linear):
         for name in ("low", "high"):
             self.register_buffer(name, torch.zeros(()))
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+        self.tracks = True
         self.set_bits(bits)
 
     def set_bits(self, bits: int, w_scale: torch.Tensor | None = None) -> None:
@@ -155,7 +157,7 @@ class FakeQuantLinear(nn.Linear):
         return (1 << self.bits - 1) - 1
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.training and torch.is_grad_enabled():
+        if self.tracks and self.training and torch.is_grad_enabled():
             self.track(x.detach())
         x_scale, w_scale = self.x_scale, self.w_scale
         if self.batches > 0:
@@ -163,6 +165,13 @@ class FakeQuantLinear(nn.Linear):
         weight = _round_weights(self.weight, w_scale.unsqueeze(1), self.largest)
         bias = _round_bias(self.bias, x_scale * w_scale)
         return functional.linear(x, weight, bias)
+
+    def set_range(self, low: float, high: float) -> None:
+        """Set the range for good: batches move it no more."""
+        self.low.fill_(min(low, 0.0))
+        self.high.fill_(max(high, 0.0))
+        self.batches.clamp_min_(1)
+        self.tracks = False
 
     def track(self, x: torch.Tensor) -> None:
         """Move the range towards that of this batch; the first batches count alike."""
@@ -229,10 +238,7 @@ def _trainable(layer: IntegerLayer) -> FakeQuantLinear:
         linear.bias.copy_(torch.from_numpy(layer.bias.copy()))
     made = FakeQuantLinear(linear)
     made.set_bits(layer.bits, torch.from_numpy(layer.w_scale.copy()))
-    made.low.fill_(-layer.x_zero * layer.x_scale)
-    made.high.fill_((LEVELS - layer.x_zero) * layer.x_scale)
-    # The range as it stands is worth as many batches as the average remembers.
-    made.batches.fill_(round(1 / RANGE_RATE))
+    made.set_range(-layer.x_zero * layer.x_scale, (LEVELS - layer.x_zero) * layer.x_scale)
     return made
 
 

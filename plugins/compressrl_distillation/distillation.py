@@ -99,7 +99,7 @@ class Distillation:
         self.lab, self.options, self.task = lab, options, task
         last = max(i for i, layer in enumerate(student) if isinstance(layer, nn.Linear))
         self.body, self.head = student[: last + 1], student[last + 1 :]
-        self.half_range = torch.from_numpy((teacher.action_high - teacher.action_low) / 2)
+        self.half_range = torch.from_numpy(teacher.half_range)
         self.states, self.actions = torch.from_numpy(states), torch.from_numpy(teacher(states))
         self.check_seeds, self.proof_seeds = (
             self._seeds(n) for n in (options.check_episodes, PROOF_EPISODES)

@@ -9,42 +9,94 @@ import numpy as np
 import torch
 from torch import nn
 
+from compressrl.interfaces import Float32Array
 from compressrl.networks.fake_quantization import SHARES, FakeQuantLinear
 from compressrl.networks.integer import LEVELS
 
-Method = Literal["minmax", "percentile", "mse", "entropy"]
+Method = Literal["action", "minmax", "percentile", "mse", "entropy"]
 Range = tuple[float, float]
 SAMPLES = 100_000  # values that a range is chosen by
 BINS, COARSE = 2048, 128
+# method=action: cuts that are tried, as shares of the largest value; how often for each layer; and which
+# error, in the least one's, is as good.
+ACTION_SHARES = [float(share) for share in np.geomspace(0.04, 1.0, 16)]
+SWEEPS = 2
+AS_GOOD = 1.1
+
+
+def set_ranges(
+    student: nn.Sequential,
+    original: nn.Sequential,
+    states: Float32Array,
+    half_range: Float32Array,
+    method: Method = "action",
+    percentile: float = 100.0,
+) -> None:
+    """Set the input ranges of a fake-quantized network, in place; leaves it in eval mode.
+
+    student, original: the same row of layers, with FakeQuantLinear for nn.Linear in the student
+    states:            (N, observation_size)
+    half_range:        (action_size,) half of the range of an action
+    percentile:        share (of 100) of the values kept by method=percentile
+    """
+    student.eval()
+    x = torch.from_numpy(states)
+    _set_layer_by_layer(student, x, range_finder(method, percentile))
+    if method == "action":
+        narrow_ranges(student, original, x, torch.from_numpy(half_range))
 
 
 @torch.no_grad()
-def calibrate(
-    student: nn.Sequential,
-    original: nn.Sequential,
-    states: torch.Tensor,
-    find_range: Callable[[np.ndarray], Range],
-    *,
-    bias_correction: bool,
+def _set_layer_by_layer(
+    student: nn.Sequential, x: torch.Tensor, find_range: Callable[[np.ndarray], Range]
 ) -> None:
-    """Set the ranges of a fake-quantized network, in place, by what reaches each layer.
-
-    student, original: the same row of layers, with FakeQuantLinear for nn.Linear in the student
-    states:            (N, observation_size) float32
-    bias_correction:   move every bias so that the layer's mean output is that of the original (Nagel et al.
-                       2019, arXiv 1906.04721, §4.2, with the means taken from the states)
-    """
-    student.eval()
-    exact = rounded = states
-    for layer, twin in zip(student, original, strict=True):
+    for layer in student:
         if isinstance(layer, FakeQuantLinear):
-            low, high = find_range(_sampled(rounded))
-            layer.low.fill_(min(low, 0.0))
-            layer.high.fill_(max(high, 0.0))
-            layer.batches.fill_(1)
+            low, high = find_range(_sampled(x))
+            layer.set_range(low, high)
+        x = layer(x)
+
+
+@torch.no_grad()
+def narrow_ranges(
+    student: nn.Sequential, original: nn.Sequential, states: torch.Tensor, half_range: torch.Tensor
+) -> None:
+    """Cut ranges that hold all values off where the policy's actions change least, layer after layer.
+
+    A few features with rare large values, as contact forces are, would else coarsen all the others. Of the
+    cuts that serve about as well the widest is taken: what is beyond it is lost, what is rounded is right
+    on average.
+    """
+    exact = original(states)
+    layers = [(i, layer) for i, layer in enumerate(student) if isinstance(layer, FakeQuantLinear)]
+    whole = {i: (float(layer.low), float(layer.high)) for i, layer in layers}
+
+    def cut(i: int, layer: FakeQuantLinear, share: float) -> None:
+        low, high = whole[i]
+        largest = share * max(-low, high)
+        layer.set_range(max(low, -largest), min(high, largest))
+
+    for _ in range(SWEEPS):
+        for i, layer in layers:
+            x, errors = student[:i](states), {}
+            for share in ACTION_SHARES:
+                cut(i, layer, share)
+                errors[share] = float(((student[i:](x) - exact) / half_range).square().mean())
+            as_good = [share for share, error in errors.items() if error <= AS_GOOD * min(errors.values())]
+            cut(i, layer, max(as_good, default=1.0))
+
+
+@torch.no_grad()
+def correct_biases(student: nn.Sequential, original: nn.Sequential, states: Float32Array) -> None:
+    """Move every bias so that the layer's mean output is that of the original, in place.
+
+    Nagel et al. 2019, arXiv 1906.04721, §4.2, with the means taken from the states.
+    """
+    exact = rounded = torch.from_numpy(states)
+    for layer, twin in zip(student, original, strict=True):
         exact, before = twin(exact), rounded
         rounded = layer(before)
-        if isinstance(layer, FakeQuantLinear) and bias_correction:
+        if isinstance(layer, FakeQuantLinear):
             layer.bias.add_((exact - rounded).mean(dim=0))
             rounded = layer(before)
 
@@ -53,6 +105,7 @@ def range_finder(method: Method, percentile: float) -> Callable[[np.ndarray], Ra
     """How a range (low, high) follows from the values that reach a layer.
 
     minmax:     all of them
+    action:     all of them, to be narrowed
     percentile: this share (of 100) of them between the ends, the rest cut off at both alike
     mse:        the shrunken range whose rounding and clipping cost the least squared error together
     entropy:    the shrunken range whose levels keep most of the distribution (Kullback-Leibler divergence
@@ -60,12 +113,17 @@ def range_finder(method: Method, percentile: float) -> Callable[[np.ndarray], Ra
     """
     tail = (100 - percentile) / 200
     finders: dict[Method, Callable[[np.ndarray], Range]] = {
-        "minmax": lambda x: (float(x.min()), float(x.max())),
+        "minmax": _ends,
+        "action": _ends,
         "percentile": lambda x: (float(np.quantile(x, tail)), float(np.quantile(x, 1 - tail))),
         "mse": lambda x: _best_share(x, _squared_error),
         "entropy": lambda x: _best_share(x, _divergence),
     }
     return finders[method]
+
+
+def _ends(x: np.ndarray) -> Range:
+    return float(x.min()), float(x.max())
 
 
 def _sampled(x: torch.Tensor) -> np.ndarray:

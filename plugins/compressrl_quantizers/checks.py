@@ -47,7 +47,7 @@ def assert_agreement(policy: Policy, twin: PolicyFunction, states: Float32Array)
     """Raise CompressrlError unless ONNX Runtime computes what the twin computes on these states."""
     kernels = onnx_graph.reference_function(policy.to_onnx())(states)
     expected = np.concatenate([twin(state[None]) for state in states])
-    difference = np.abs(kernels - expected) / ((policy.action_high - policy.action_low) / 2)
+    difference = np.abs(kernels - expected) / policy.half_range
     mean = float(difference.mean())
     if not mean <= TOLERANCE:  # written so that NaN fails
         raise CompressrlError(

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-import torch
 from torch import nn
 
 from compressrl import options, provenance
@@ -37,7 +36,7 @@ class PostTrainingStaticQuantization(WidthOptions):
         Option("best: standardised observations, scales by row; paper: ONNX Runtime's tool at its defaults"),
     ] = "best"
     calibration_steps: Annotated[int, Option("states visited to find the ranges", low=1)] = 5000
-    method: Annotated[Method, Option("how a range follows from the values seen")] = "minmax"
+    method: Annotated[Method, Option("how a range follows from the values seen")] = "action"
     percentile: Annotated[float, Option("share of values kept, method=percentile", low=50, high=100)] = 99.8
     bias_correction: Annotated[bool, Option("biases that keep each layer's mean output")] = False
 
@@ -72,7 +71,7 @@ class PostTrainingStaticQuantization(WidthOptions):
         original = nn.Sequential(*standardized(policy, states))
         student = nn.Sequential(*standardized(policy, states))
         self.fake_quantized(student)
-        find_range = calibration.range_finder(self.method, self.percentile)
-        batch = torch.from_numpy(states)
-        calibration.calibrate(student, original, batch, find_range, bias_correction=self.bias_correction)
+        calibration.set_ranges(student, original, states, policy.half_range, self.method, self.percentile)
+        if self.bias_correction:
+            calibration.correct_biases(student, original, states)
         return student

@@ -19,7 +19,7 @@ from compressrl.networks.fake_quantization import FakeQuantLinear, to_integer
 from compressrl.options import Option
 from compressrl.policy import Form, Policy
 from compressrl_distillation.distillation import Distillation, DistillationOptions, one_thread
-from compressrl_quantizers import checks
+from compressrl_quantizers import calibration, checks
 from compressrl_quantizers.standardization import standardized
 from compressrl_quantizers.widths import WidthOptions
 
@@ -57,9 +57,10 @@ class QuantizationAwareTraining(DistillationOptions, WidthOptions):
         """The fake-quantized copy, distilled from the policy before the pipeline, and what that took."""
         teacher = lab.baseline or policy
         states = lab.collect(teacher, self.states_per_round)
+        original = nn.Sequential(*standardized(policy, states))
         student = nn.Sequential(*standardized(policy, states))
         self.fake_quantized(student)
-        calibrate(student, states)
+        calibration.set_ranges(student, original, states, policy.half_range)
 
         def as_policy() -> Policy:
             return policy.with_integer(to_integer(student), "qat under way")

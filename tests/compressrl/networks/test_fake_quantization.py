@@ -227,6 +227,16 @@ def test_a_range_follows_its_inputs():
     assert float(fake.low) == pytest.approx(-1.0)
 
 
+def test_a_range_that_is_set_stays():
+    fake = FakeQuantLinear(linear(1, 1)).train()
+    fake.set_range(0.5, 2.0)
+    fake(torch.tensor([[-100.0], [100.0]]))
+    assert (float(fake.low), float(fake.high)) == (0.0, 2.0)
+    restored = from_integer(to_integer(nn.Sequential(fake.eval()))).train()
+    restored(torch.tensor([[-100.0], [100.0]]))
+    assert [float(restored[0].low), float(restored[0].high)] == pytest.approx([0.0, 2.0])
+
+
 def test_inputs_are_not_rounded_before_a_range_is_known():
     fake, x = FakeQuantLinear(linear(3, 2)).eval(), batch(5, 3)
     with torch.no_grad():

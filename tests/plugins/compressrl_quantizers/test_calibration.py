@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from torch import nn
 
-from compressrl_quantizers.calibration import range_finder
+from compressrl.networks.fake_quantization import fake_quantize
+from compressrl_quantizers.calibration import range_finder, set_ranges
 
 METHODS = ("minmax", "percentile", "mse", "entropy")
 TAILED = np.concatenate([np.random.default_rng(0).normal(size=20_000), [40.0, -60.0]]).astype(np.float32)
@@ -52,6 +57,32 @@ def test_entropy_cuts_outliers_and_nothing_else():
 @pytest.mark.parametrize("method", METHODS)
 def test_values_that_stand_still(method):
     assert found(method, np.zeros(100, np.float32)) == (0.0, 0.0)
+
+
+def quantized(method, states):
+    """Of a network that acts on its first feature, and the share of an action that its rounding costs."""
+    torch.manual_seed(0)
+    original = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 2), nn.Tanh())
+    with torch.no_grad():
+        original[0].weight[:, 1] *= 0.001
+        student = fake_quantize(copy.deepcopy(original))
+        set_ranges(student, original, states, np.ones(2, np.float32), method)
+        x = torch.from_numpy(states)
+        return student, float((student(x) - original(x)).abs().mean())
+
+
+def test_action_cuts_rare_large_values_of_a_feature_off_where_the_actions_gain():
+    states = np.random.default_rng(0).normal(size=(5000, 2)).astype(np.float32)
+    states[::1000, 1] = 300
+    (student, error), (_, whole) = (quantized(method, states) for method in ("action", "minmax"))
+    assert float(student[0].high) < 30
+    assert error < 0.2 * whole
+
+
+def test_action_keeps_the_whole_range_where_nothing_is_gained():
+    states = np.random.default_rng(0).uniform(-1, 1, size=(5000, 2)).astype(np.float32)
+    (student, _), (whole, _) = (quantized(method, states) for method in ("action", "minmax"))
+    assert [float(student[i].high) for i in (0, 2)] == [float(whole[i].high) for i in (0, 2)]
 
 
 @given(
