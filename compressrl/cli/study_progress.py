@@ -59,7 +59,7 @@ class Display:
             if outcome.status == "failed":
                 self._console.print(line, soft_wrap=True, markup=False)
             return
-        terminal.say(f"[{self._elapsed:6.0f} s] {self._counts(tally)}, {self._pace(tally)}; {line}")
+        terminal.say(f"[{self._elapsed:6.0f} s] {self._counts(tally)}, {self._rate(tally)}; {line}")
 
     def _picture(self, tally: Tally) -> Group:
         row = Table.grid(padding=(0, 1))
@@ -73,10 +73,12 @@ class Display:
         return f"{tally.done}/{tally.total} done{failed}"
 
     def _pace(self, tally: Tally) -> str:
-        rate = f"{60 * tally.own / max(self._elapsed, 1e-9):.1f} cells/min"
         if tally.left and not tally.running:
-            return f"{len(tally.left)} run by another process, {rate}, {self._left}"
-        return f"{len(tally.running)} running, {rate}, {self._left}"
+            return f"{len(tally.left)} run by another process, {self._rate(tally)}"
+        return f"{len(tally.running)} running, {self._rate(tally)}"
+
+    def _rate(self, tally: Tally) -> str:
+        return f"{60 * tally.own / max(self._elapsed, 1e-9):.1f} cells/min, {self._left}"
 
     def _time_left(self, tally: Tally) -> str:
         known = [self._estimates.seconds(job.cell) for job in tally.left.values()]

@@ -77,7 +77,7 @@ def test_run_status_and_export(compressrl, write, log):
         "cells": 4, "left": 4, "seconds_left": None,
     }  # fmt: skip
     assert not out.exists()
-    output, errors = compressrl("run", path, "--out", out)
+    output, errors = compressrl("run", path, "--out", out, "--workers", 1)
     assert output == (
         "small: 4 cells; 4 done, 0 failed, 0 missing, 0 left.\n"
         f"What came out: compressrl study report {out}\n"
@@ -88,6 +88,7 @@ def test_run_status_and_export(compressrl, write, log):
         "3/4",
         "4/4",
     ]
+    assert "another process" not in errors
     before = log.read_text()
     compressrl("run", path, "--out", out)
     assert log.read_text() == before, "finished cells do not run again"
