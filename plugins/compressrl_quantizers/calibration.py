@@ -15,7 +15,7 @@ from compressrl.networks.integer import LEVELS
 
 Method = Literal["action", "minmax", "percentile", "mse", "entropy"]
 Range = tuple[float, float]
-SAMPLES = 100_000  # values that a range is chosen by
+SAMPLES = 100_000  # values that a search for the best range looks at
 BINS, COARSE = 2048, 128
 # method=action: cuts that are tried, as shares of the largest value; how often for each layer; and which
 # error, in the least one's, is as good.
@@ -52,7 +52,7 @@ def _set_layer_by_layer(
 ) -> None:
     for layer in student:
         if isinstance(layer, FakeQuantLinear):
-            low, high = find_range(_sampled(x))
+            low, high = find_range(x.flatten().numpy())
             layer.set_range(low, high)
         x = layer(x)
 
@@ -116,8 +116,8 @@ def range_finder(method: Method, percentile: float) -> Callable[[np.ndarray], Ra
         "minmax": _ends,
         "action": _ends,
         "percentile": lambda x: (float(np.quantile(x, tail)), float(np.quantile(x, 1 - tail))),
-        "mse": lambda x: _best_share(x, _squared_error),
-        "entropy": lambda x: _best_share(x, _divergence),
+        "mse": lambda x: _best_share(_sampled(x), _squared_error),
+        "entropy": lambda x: _best_share(_sampled(x), _divergence),
     }
     return finders[method]
 
@@ -126,10 +126,8 @@ def _ends(x: np.ndarray) -> Range:
     return float(x.min()), float(x.max())
 
 
-def _sampled(x: torch.Tensor) -> np.ndarray:
-    flat = x.flatten()
-    sampled: np.ndarray = flat[:: max(1, len(flat) // SAMPLES)].numpy()
-    return sampled
+def _sampled(x: np.ndarray) -> np.ndarray:
+    return x[:: max(1, len(x) // SAMPLES)]
 
 
 def _best_share(x: np.ndarray, cost: Callable[[np.ndarray, float, float], float]) -> Range:
