@@ -24,6 +24,7 @@ from compressrl.interfaces import Float32Array
 from compressrl.lab import Lab
 from compressrl.options import Option
 from compressrl.policy import Policy
+from compressrl_distillation.descent import descent
 
 PROGRESS_EVERY = 50  # updates
 PROOF_EPISODES = 10  # held out
@@ -97,18 +98,16 @@ class Distillation:
         """
         self.student, self.as_policy, self.teacher = student, as_policy, teacher
         self.lab, self.options, self.task = lab, options, task
-        last = max(i for i, layer in enumerate(student) if isinstance(layer, nn.Linear))
-        self.body, self.head = student[: last + 1], student[last + 1 :]
-        self.half_range = torch.from_numpy(teacher.half_range)
         self.states, self.actions = torch.from_numpy(states), torch.from_numpy(teacher(states))
         self.check_seeds, self.proof_seeds = (
             self._seeds(n) for n in (options.check_episodes, PROOF_EPISODES)
         )
         self.generator = torch.Generator().manual_seed(int(lab.rng.integers(2**63)))
-        self.optimizer = torch.optim.Adam(student.parameters(), options.learning_rate, fused=True)
+        self.descent = descent(student, torch.from_numpy(teacher.half_range))
         self.started, self.steps_before = time.monotonic(), lab.environment_steps_used
         self.updates = self.rounds = self.check_steps = 0
         self.action_error = math.nan
+        self.teacher_returns: tuple[float, ...] | None = None  # on the proof seeds
 
     def _seeds(self, count: int) -> list[int]:
         return [int(seed) for seed in self.lab.rng.integers(2**31, size=count)]
@@ -155,11 +154,14 @@ class Distillation:
         """Whether the student is non-inferior on episodes that chose no student: paired, held out."""
         if not self.options.stop_margin:
             return False
-        teacher, student = (
-            self.lab.rollout(policy, PROOF_EPISODES, self.proof_seeds).returns
-            for policy in (self.teacher, self.as_policy())
-        )
-        return statistics.retention(teacher, student, margin=self.options.stop_margin).non_inferior
+        if self.teacher_returns is None:
+            self.teacher_returns = self._prove(self.teacher)
+        student_returns = self._prove(self.as_policy())
+        margin = self.options.stop_margin
+        return statistics.retention(self.teacher_returns, student_returns, margin=margin).non_inferior
+
+    def _prove(self, policy: Policy) -> tuple[float, ...]:
+        return self.lab.rollout(policy, PROOF_EPISODES, self.proof_seeds).returns
 
     def _affordable(self) -> bool:
         """Whether the budgets hold another round, whose check takes about as long as the last one did."""
@@ -190,31 +192,19 @@ class Distillation:
         for _ in range(self.options.steps_per_round):
             if self._late():
                 break
-            self._set_learning_rate(self.updates / total)
-            self._update()
+            self._update(self.updates / total)
             self.updates += 1
             if self.updates % PROGRESS_EVERY == 0:
                 note = f"action error {self.action_error:.1%}, best return {best:.0f}"
                 self.lab.progress(self.task, self.updates, total, note)
 
-    def _set_learning_rate(self, done: float) -> None:
+    def _update(self, done: float) -> None:
+        """done: the share of all updates that lies behind"""
         cosine = FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * done))
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.options.learning_rate * cosine
-
-    def _update(self) -> None:
         rows = torch.randint(len(self.states), (self.options.batch_size,), generator=self.generator)
-        before_tanh = self.body(self.states[rows])
-        error = (self.head(before_tanh).detach() - self.actions[rows]) / self.half_range
-        # The matching loss of the output function (Helmbold, Kivinen & Warmuth 1999, "Relative loss bounds
-        # for single neurons"): its gradient by the pre-tanh output is the action error itself. A squared
-        # error would lose its gradient where tanh is saturated, and one of pre-tanh values would spend
-        # itself on differences that no action shows.
-        loss = (error * before_tanh).mean()
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        self.action_error = error.abs().mean().item()
+        self.action_error = self.descent.step(
+            self.states[rows], self.actions[rows], self.options.learning_rate * cosine
+        )
 
 
 def least(*limits: float | None) -> float:
