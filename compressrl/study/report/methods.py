@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from compressrl import plugins
 
+SWEPT = "…"
+
 
 @dataclass(frozen=True)
 class Method:
@@ -52,6 +54,7 @@ def methods(pairs: Iterable[tuple[str, str]]) -> list[Method]:
         level = sweeps[compressor][1] if compressor in sweeps else None
         family = families[compressor]
         label = family if level is None else f"{family} {level:g}"
+        label = compressor if SWEPT in label else label
         found.append(Method(compressor, runtime, label + suffix, family + suffix, level))
     return found
 
@@ -85,7 +88,7 @@ def _sweeps(compressors: Sequence[str]) -> dict[str, tuple[str, float]]:
 
 
 def _without_each_number(text: str) -> Iterator[tuple[str, float]]:
-    """For every numeric option: the pipeline with `…` in its place, and its value."""
+    """For every numeric option: the pipeline with SWEPT in its place, and its value."""
     stages = [plugins.parse(stage) for stage in plugins.split(text)]
     for place, (_, options) in enumerate(stages):
         for key, value in options.items():
@@ -93,7 +96,7 @@ def _without_each_number(text: str) -> Iterator[tuple[str, float]]:
                 level = float(value)
             except ValueError:
                 continue
-            changed = [(n, {**o, key: "…"} if i == place else o) for i, (n, o) in enumerate(stages)]
+            changed = [(n, {**o, key: SWEPT} if i == place else o) for i, (n, o) in enumerate(stages)]
             yield "+".join(_typed(name, chosen) for name, chosen in changed), level
 
 

@@ -49,6 +49,11 @@ def test_a_reference_names_a_method_by_its_stages():
     assert [m.name for m in methods([("l2:ratio=0.5+ptsq:bits=4", "onnx"), ("", "onnx")])] == ["l2+ptsq", ""]
 
 
+def test_a_step_of_a_sweep_whose_name_is_taken_is_labelled_as_it_is_typed():
+    typed = ("l2:ratio=0.5,preset=paper", "l2:ratio=0.5", "l2:ratio=0.75")
+    assert tuple(labels(*typed)) == typed
+
+
 @given(st.lists(PIPELINES, max_size=6))
 def test_labels_are_unique(compressors):
     found = methods((text, "onnx") for text in compressors)
