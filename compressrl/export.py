@@ -49,18 +49,18 @@ def export(
     policy: Policy | str | Path,
     out: str | Path,
     *,
-    format: Format = "c",
+    format: Format | None = None,
     episodes: int = 10,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Exported:
     """Write a policy as C99 source or as an ONNX file, with its return and how it was made inside.
 
+    format:   None: that of the file's ending, C where it has another one
     episodes: run to state the return; 0 states none
-    Raises UsageError for what has no such form and for an unknown format.
+    Raises UsageError for what has no such form, an unknown format, and one that the ending contradicts.
     """
-    if format not in FORMATS:
-        raise UsageError(f"--format {format} is not known; choose one of {', '.join(FORMATS)}.")
+    format = _format(format, Path(out).suffix)
     loaded = policy if isinstance(policy, Policy) else Policy.load(policy)
     path = Path(out)
     files.make_folder(path.parent)
@@ -85,6 +85,15 @@ def export(
         episodes=episodes,
         cortex_m4=footprint,
     )
+
+
+def _format(asked: str | None, suffix: str) -> Format:
+    called = next((known for known in FORMATS if suffix == f".{known}"), None)
+    if asked is not None and asked not in FORMATS:
+        raise UsageError(f"--format {asked} is not known; choose one of {', '.join(FORMATS)}.")
+    if asked and called and asked != called:
+        raise UsageError(f"--format {asked} in a file called {suffix}? Leave --format out, or rename it.")
+    return asked or called or "c"
 
 
 def _returns(policy: Policy, episodes: int, seed: int, progress: Progress) -> EpisodeRecords | None:

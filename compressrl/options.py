@@ -10,10 +10,11 @@ One declaration is the command line's `l2:ratio=0.5`, its help, its validation a
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 import operator
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -79,7 +80,10 @@ def build(plugin: type[T], name: str, values: Mapping[str, Any]) -> T:
     fields = {field.name: field for field in describe(plugin)}
     unknown = [key for key in values if key not in fields]
     if unknown:
-        raise OptionError(f"{name} has no option {unknown[0]!r}. It takes: {_listing(fields.values())}.")
+        close = difflib.get_close_matches(unknown[0], fields, n=1, cutoff=0.5)
+        meant = f" Did you mean {close[0]!r}?" if close else ""
+        listing = _listing(fields.values())
+        raise OptionError(f"{name} has no option {unknown[0]!r}.{meant} It takes: {listing}.")
     missing = [field for field in fields.values() if field.required and field.name not in values]
     if missing:
         raise OptionError(f"{name} needs the option {missing[0].name} ({missing[0].allowed}).")
@@ -98,6 +102,13 @@ def as_dict(plugin: Any) -> dict[str, Any]:
 def chosen(plugin: Any) -> dict[str, Any]:
     """The options of a constructed plugin that are not at their defaults."""
     return {f.name: value for f in describe(type(plugin)) if (value := getattr(plugin, f.name)) != f.default}
+
+
+def refuse_chosen(plugin: Any, unused: Iterable[str], because: str) -> None:
+    """Raises OptionError where one of these options, which have no effect, is not at its default."""
+    chosen_in_vain = sorted(chosen(plugin).keys() & set(unused))
+    if chosen_in_vain:
+        raise OptionError(f"{because}; leave {', '.join(chosen_in_vain)} out.")
 
 
 def _listing(fields: Any) -> str:

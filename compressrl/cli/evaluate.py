@@ -59,7 +59,7 @@ def evaluate(
     from compressrl.cli import report_table
 
     save_plot = terminal.picture(plot)
-    folder = out or _default_folder(algo or (policy.stem if policy else ""), env, compressor)
+    folder = out or _default_folder(algo, policy, env, compressor)
     try:
         with terminal.TerminalProgress() as bars, power.traced(power_trace, profiler or (), bars) as progress:
             report = evaluation.evaluate(
@@ -77,7 +77,11 @@ def evaluate(
     report_table.show(report, folder)
 
 
-def _default_folder(subject: str, env: str, compressor: str) -> Path:
-    words = (subject or "policy", env or defaults.ENVIRONMENT, compressor)
+def _default_folder(algo: str, policy: Path | None, env: str, compressor: str) -> Path:
+    if policy and not env:
+        from compressrl.policy import Policy
+
+        env = Policy.load(policy).env_id
+    words = (algo or (policy.stem if policy else "policy"), env or defaults.ENVIRONMENT, compressor)
     safe = "_".join("".join(c if c.isalnum() or c in ".+=-" else "-" for c in word) for word in words)
     return Path("runs") / "evaluate" / f"{time.strftime('%Y%m%d-%H%M%S')}_{safe}"

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 def export(
     policy: Annotated[Path, typer.Option(help="Policy file to export.")],
     out: Annotated[Path, typer.Option(help="File to write: policy.c, policy.onnx.")],
-    file_format: Annotated[str, typer.Option("--format", help="c (C99, no dependency) or onnx.")] = "c",
+    file_format: Annotated[
+        str | None,
+        typer.Option("--format", help="c (C99, no dependency) or onnx; default: as the file is called."),
+    ] = None,
     episodes: Annotated[
         int, typer.Option(min=0, help="Episodes for the return that the file states; 0: none.")
     ] = 10,
@@ -29,7 +32,12 @@ def export(
 
     with terminal.TerminalProgress() as progress:
         written = write(
-            policy, out, format=cast("Format", file_format), episodes=episodes, seed=seed, progress=progress
+            policy,
+            out,
+            format=cast("Format | None", file_format),
+            episodes=episodes,
+            seed=seed,
+            progress=progress,
         )
     if as_json:
         terminal.print_json(written.to_json())

@@ -25,11 +25,13 @@ def list_plugins(
     if as_json:
         terminal.print_json(rows)
         return
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("kind", "name", "summary", "from", box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        summary = f"[red]not loaded:[/red] {row['broken']}" if "broken" in row else row["summary"]
+        broken = "broken" in row
+        summary = f"[red]not loaded:[/red] {escape(row['broken'])}" if broken else escape(row["summary"])
         origin = f"{row['distribution']} {row['version']}"
         table.add_row(row["kind"], f"[bold]{row['name']}[/bold]", summary, origin)
     terminal.console().print(table)
@@ -49,12 +51,13 @@ def _show_options(registry: plugins.Registry, name: str, as_json: bool) -> None:
     if as_json:
         terminal.print_json(rows)
         return
+    from rich.markup import escape
     from rich.table import Table
 
     console = terminal.console()
     for entry in found:
         console.print(
-            f"[bold]{entry.entry.name}[/bold] ({entry.kind}): {entry.entry.summary}", soft_wrap=True
+            f"[bold]{entry.entry.name}[/bold] ({entry.kind}): {escape(entry.entry.summary)}", soft_wrap=True
         )
     table = Table("option", "takes", "default", "meaning", box=None, pad_edge=False, header_style="bold")
     for row in rows:

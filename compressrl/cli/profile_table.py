@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from compressrl.cli import terminal, units
@@ -21,7 +22,7 @@ def show(report: ProfileReport, console: Console | None = None) -> None:
     console.print("Memory of a fresh process, stage by stage")
     console.print(_memory(report))
     for line in notes(report):
-        console.print(f"[dim]{line}[/dim]", soft_wrap=True)
+        console.print(f"[dim]{escape(line)}[/dim]", soft_wrap=True)
 
 
 def notes(report: ProfileReport) -> list[str]:

@@ -30,10 +30,16 @@ def recommend(
         str, typer.Option(help="What decides among those that keep it: latency, size, energy, memory.")
     ] = "latency",
     episodes: Annotated[
-        int, typer.Option(min=2, help="Episodes of a candidate, at most; as many fresh ones confirm.")
+        int,
+        typer.Option(
+            min=2, help="Most episodes of a candidate; the winner must pass as many again, on new seeds."
+        ),
     ] = defaults.SEARCH_EPISODES,
     candidates: Annotated[
-        list[str] | None, typer.Option(help="Pipeline to try; default: all declared. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="Pipeline to try; default: those that the installed compressors suggest. Repeatable."
+        ),
     ] = None,
     runtime: Annotated[
         list[str] | None, typer.Option(help="What may execute it; default: all. Repeatable.")
@@ -44,9 +50,7 @@ def recommend(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder for the policy to ship, also of finished candidates; default: under runs/."
-        ),
+        typer.Option(help="Folder for the policy to ship and the finished candidates; default: under runs/."),
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Picture of the front: FILE.svg or FILE.png.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Also every candidate in a line.")] = False,
@@ -57,7 +61,7 @@ def recommend(
     from compressrl.recommending import recommendation
 
     save_plot = terminal.picture(plot)
-    folder = out or _default_folder(algo or (policy.stem if policy else ""), env, seed)
+    folder = out or _default_folder(algo, policy, env, seed)
     try:
         with terminal.TerminalProgress() as progress:
             report = recommendation.recommend(
@@ -77,8 +81,15 @@ def recommend(
         raise typer.Exit(NOTHING_QUALIFIES)
 
 
-def _default_folder(subject: str, env: str, seed: int) -> Path:
-    """The same for the same command, so that it finds what it has finished before."""
-    words = (subject or "policy", env or defaults.ENVIRONMENT, f"seed{seed}")
+def _default_folder(algo: str, policy: Path | None, wanted: str, seed: int) -> Path:
+    """The same for the same policy and seed, so that it finds what it has finished before."""
+    subject, env = algo or "policy", wanted or defaults.ENVIRONMENT
+    if policy:
+        from compressrl.policy import Policy
+
+        # Every training calls its policy final.policy.
+        loaded = Policy.load(policy)
+        subject, env = f"{policy.stem}-{loaded.digest()[:8]}", wanted or loaded.env_id
+    words = (subject, env, f"seed{seed}")
     safe = "_".join("".join(c if c.isalnum() or c in ".=-" else "-" for c in word) for word in words)
     return Path("runs") / "recommend" / safe

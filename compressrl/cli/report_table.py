@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from compressrl.cli import terminal, units
@@ -74,7 +75,7 @@ def notes(report: EvaluationReport) -> list[str]:
     lines = [f"Energy is {energy.kind}: {energy.reason}"] if energy.reason else []
     lines += [f"Memory: {memory.reason}"] if memory.reason else []
     lines += [f"Latency: {latency.reason}"] if latency.reason else []
-    return [f"[dim]{line}[/dim]" for line in lines]
+    return [f"[dim]{escape(line)}[/dim]" for line in lines]
 
 
 def _table(report: EvaluationReport) -> Table:

@@ -232,7 +232,8 @@ def from_integer(network: IntegerNetwork) -> nn.Sequential:
 
 def _trainable(layer: IntegerLayer) -> FakeQuantLinear:
     outputs, inputs = layer.w8.shape
-    linear = nn.Linear(inputs, outputs)
+    # skip_init: torch's global generator must not advance because a policy was looked at.
+    linear: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(layer.w8 * layer.w_scale[:, None]))
         linear.bias.copy_(torch.from_numpy(layer.bias.copy()))

@@ -39,7 +39,10 @@ class OnPolicyDistillation(DistillationOptions):
         with one_thread():
             used = lab.environment_steps_used
             states = lab.collect(teacher, self.states_per_round)
-            done = Distillation(student, as_policy, teacher, states, lab, self, "distillation").run()
+            gathered = lab.environment_steps_used - used
+            done = Distillation(
+                student, as_policy, teacher, states, lab, self, "distillation", gathered
+            ).run()
             steps = lab.environment_steps_used - used
             step = provenance.step("distill", self, *done.figures(), f"{steps} environment steps")
             if policy.form == "integer":

@@ -47,7 +47,8 @@ class DistillationOptions:
     ] = 0.02
     seconds: Annotated[float | None, Option("stop after this long; none: after all rounds", low=0)] = None
     environment_steps: Annotated[
-        int | None, Option("stop before more environment steps are used; none: after all rounds", low=0)
+        int | None,
+        Option("stop before more environment steps are used, first states and check apart", low=0),
     ] = None
 
 
@@ -90,11 +91,13 @@ class Distillation:
         lab: Lab,
         options: DistillationOptions,
         task: str,
+        steps_used: int = 0,
     ) -> None:
         """student:   (batch, observation_size) -> (batch, action_size) in environment units
         as_policy: the student as it would be deployed now; that is what is rolled out
         states:    (N, observation_size) to begin with, visited by the teacher
         task:      name of the work for the progress display
+        steps_used: environment steps of the budget that were spent before, to gather `states`
         """
         self.student, self.as_policy, self.teacher = student, as_policy, teacher
         self.lab, self.options, self.task = lab, options, task
@@ -104,9 +107,10 @@ class Distillation:
         )
         self.generator = torch.Generator().manual_seed(int(lab.rng.integers(2**63)))
         self.descent = descent(student, torch.from_numpy(teacher.half_range))
-        self.started, self.steps_before = time.monotonic(), lab.environment_steps_used
-        self.updates = self.rounds = self.check_steps = 0
-        self.action_error = math.nan
+        self.started = time.monotonic()
+        self.steps_before = lab.environment_steps_used - steps_used
+        self.updates = self.rounds = self.check_steps = self.longest = 0
+        self.action_error = 0.0  # of the last update
         self.teacher_returns: tuple[float, ...] | None = None  # on the proof seeds
 
     def _seeds(self, count: int) -> list[int]:
@@ -152,7 +156,8 @@ class Distillation:
 
     def _proven(self) -> bool:
         """Whether the student is non-inferior on episodes that chose no student: paired, held out."""
-        if not self.options.stop_margin:
+        proofs = 1 if self.teacher_returns else 2
+        if not self.options.stop_margin or self._steps_left() < proofs * PROOF_EPISODES * self.longest:
             return False
         if self.teacher_returns is None:
             self.teacher_returns = self._prove(self.teacher)
@@ -165,9 +170,12 @@ class Distillation:
 
     def _affordable(self) -> bool:
         """Whether the budgets hold another round, whose check takes about as long as the last one did."""
+        round_steps = self.options.states_per_round + self.check_steps
+        return self._steps_left() >= round_steps and not self._late()
+
+    def _steps_left(self) -> float:
         limit = least(self.options.environment_steps, self.lab.budget.environment_steps)
-        used = self.lab.environment_steps_used - self.steps_before
-        return used + self.options.states_per_round + self.check_steps <= limit and not self._late()
+        return limit - (self.lab.environment_steps_used - self.steps_before)
 
     def _late(self) -> bool:
         limit = least(self.options.seconds, self.lab.budget.seconds)
@@ -177,7 +185,7 @@ class Distillation:
         """Mean return on the check seeds, the same for every student."""
         self.student.eval()
         episodes = self.lab.rollout(self.as_policy(), self.options.check_episodes, self.check_seeds)
-        self.check_steps = sum(episodes.lengths)
+        self.check_steps, self.longest = sum(episodes.lengths), max(episodes.lengths)
         return episodes.mean_return
 
     def _gather(self) -> None:

@@ -16,7 +16,7 @@ import torch_pruning
 from torch import nn
 
 from compressrl import options, provenance
-from compressrl.errors import OptionError, PipelineError
+from compressrl.errors import PipelineError
 from compressrl.lab import Lab
 from compressrl.options import Option
 from compressrl.policy import Form, Policy
@@ -75,9 +75,9 @@ class MagnitudePruning(DistillationOptions, PruningOptions):
     gives: ClassVar[Form] = "network"
 
     def __post_init__(self) -> None:
-        unused = sorted(options.chosen(self).keys() - PAPER_OPTIONS)
-        if self.preset == "paper" and unused:
-            raise OptionError(f"preset=paper does not recover; leave {', '.join(unused)} out.")
+        if self.preset == "paper":
+            unused = options.chosen(self).keys() - PAPER_OPTIONS
+            options.refuse_chosen(self, unused, "preset=paper does not recover")
 
     @property
     def trains(self) -> bool:

@@ -116,8 +116,8 @@ def range_finder(method: Method, percentile: float) -> Callable[[np.ndarray], Ra
         "minmax": _ends,
         "action": _ends,
         "percentile": lambda x: (float(np.quantile(x, tail)), float(np.quantile(x, 1 - tail))),
-        "mse": lambda x: _best_share(_sampled(x), _squared_error),
-        "entropy": lambda x: _best_share(_sampled(x), _divergence),
+        "mse": lambda x: _best_share(x, _squared_error),
+        "entropy": lambda x: _best_share(x, _divergence),
     }
     return finders[method]
 
@@ -127,15 +127,16 @@ def _ends(x: np.ndarray) -> Range:
 
 
 def _sampled(x: np.ndarray) -> np.ndarray:
-    return x[:: max(1, len(x) // SAMPLES)]
+    """So many at random: at even distances in rows of states, they would be of a few neurons only."""
+    return x if len(x) <= SAMPLES else np.random.default_rng(0).choice(x, SAMPLES)
 
 
 def _best_share(x: np.ndarray, cost: Callable[[np.ndarray, float, float], float]) -> Range:
     low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
     if low == high:
         return low, high
-    ranges = [(low * share, high * share) for share in SHARES]
-    return min(ranges, key=lambda ends: cost(x, *ends))
+    ranges, sample = [(low * share, high * share) for share in SHARES], _sampled(x)
+    return min(ranges, key=lambda ends: cost(sample, *ends))
 
 
 def _squared_error(x: np.ndarray, low: float, high: float) -> float:

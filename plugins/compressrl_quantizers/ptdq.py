@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import nn
 
-from compressrl import provenance
+from compressrl import options, provenance
 from compressrl.lab import Lab
 from compressrl.networks import onnx_graph
 from compressrl.options import Option
@@ -34,6 +34,10 @@ class PostTrainingDynamicQuantization:
     takes: ClassVar[tuple[Form, ...]] = ("network",)
     gives: ClassVar[Form] = "graph"
     candidates: ClassVar[tuple[str, ...]] = ("ptdq",)
+
+    def __post_init__(self) -> None:
+        if self.preset == "paper":
+            options.refuse_chosen(self, {"calibration_steps"}, "preset=paper calibrates nothing")
 
     def compress(self, policy: Policy, lab: Lab) -> Policy:
         """Raises PipelineError on a quantized policy, CompressrlError where the result fails its proof."""

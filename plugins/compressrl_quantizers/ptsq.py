@@ -11,7 +11,6 @@ from typing import Annotated, ClassVar
 from torch import nn
 
 from compressrl import options, provenance
-from compressrl.errors import OptionError
 from compressrl.interfaces import Float32Array
 from compressrl.lab import Lab
 from compressrl.networks.fake_quantization import to_integer
@@ -44,10 +43,11 @@ class PostTrainingStaticQuantization(WidthOptions):
     candidates: ClassVar[tuple[str, ...]] = ("ptsq",)
 
     def __post_init__(self) -> None:
-        chosen = options.chosen(self).keys()
-        if self.preset == "paper" and chosen - PAPER_OPTIONS:
-            fixed = ", ".join(sorted(chosen - PAPER_OPTIONS))
-            raise OptionError(f"preset=paper fixes {fixed}; leave it out, or take preset=best.")
+        if self.preset == "paper":
+            fixed = options.chosen(self).keys() - PAPER_OPTIONS
+            options.refuse_chosen(self, fixed, "preset=paper has settings of its own")
+        elif self.method != "percentile":
+            options.refuse_chosen(self, {"percentile"}, f"method={self.method} has no percentile")
 
     @property
     def gives(self) -> Form:

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import nn
 
-from compressrl import defaults, provenance
+from compressrl import defaults, options, provenance
 from compressrl.interfaces import Float32Array
 from compressrl.lab import Lab
 from compressrl.networks.fake_quantization import FakeQuantLinear, to_integer
@@ -37,6 +37,13 @@ class QuantizationAwareTraining(DistillationOptions, WidthOptions):
     gives: ClassVar[Form] = "integer"
     trains: ClassVar[bool] = True
     candidates: ClassVar[tuple[str, ...]] = ("qat",)
+
+    def __post_init__(self) -> None:
+        if self.mode == "scratch":
+            distilling = {each.name for each in options.describe(DistillationOptions)}
+            options.refuse_chosen(self, distilling - {"states_per_round"}, "mode=scratch does not distil")
+        else:
+            options.refuse_chosen(self, {"train_steps"}, "Only mode=scratch trains anew")
 
     def compress(self, policy: Policy, lab: Lab) -> Policy:
         """Raises PipelineError on a quantized policy or one that is no row of linear layers.
@@ -66,7 +73,8 @@ class QuantizationAwareTraining(DistillationOptions, WidthOptions):
             return policy.with_integer(to_integer(student), "qat under way")
 
         task = "quantization-aware training"
-        done = Distillation(student, as_policy, teacher, states, lab, self, task).run()
+        gathered = self.states_per_round
+        done = Distillation(student, as_policy, teacher, states, lab, self, task, gathered).run()
         return student, ["finetune", *done.figures()]
 
     def _scratch(self, lab: Lab) -> tuple[nn.Module, list[str]]:

@@ -43,6 +43,16 @@ def test_onnx_with_metadata(tmp_path):
     assert written.cortex_m4 is None
 
 
+def test_the_format_follows_from_the_name_of_the_file(tmp_path):
+    assert export(tiny_policy(), tmp_path / "policy.onnx", episodes=0).format == "onnx"
+    assert export(tiny_policy(), tmp_path / "policy.c", episodes=0).format == "c"
+    assert export(tiny_policy(), tmp_path / "policy", episodes=0).format == "c"
+    assert export(tiny_policy(), tmp_path / "policy", format="onnx", episodes=0).format == "onnx"
+    with pytest.raises(UsageError, match=r"--format onnx in a file called \.c"):
+        export(tiny_policy(), tmp_path / "other.c", format="onnx", episodes=0)
+    assert not (tmp_path / "other.c").exists()
+
+
 def test_the_same_seed_writes_the_same_file(tmp_path):
     one, two, other = (
         export(tiny_policy(), tmp_path / f"{i}.c", episodes=1, seed=s).path.read_text()

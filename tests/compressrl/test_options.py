@@ -169,7 +169,7 @@ def test_an_unknown_key_names_the_valid_ones():
     with pytest.raises(OptionError) as error:
         build(rato="0.5")
     message = str(error.value)
-    assert message.startswith("example has no option 'rato'. It takes: ratio (0.05..0.95, default 0.5), ")
+    assert message.startswith("example has no option 'rato'. Did you mean 'ratio'? It takes: ratio (0.05")
     assert "mode (finetune or scratch, default finetune)" in message
     assert all(name in message for name in FIELDS)
     assert "\n" not in message

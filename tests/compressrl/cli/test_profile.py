@@ -34,7 +34,7 @@ REPORT = ProfileReport(
         row("baseline", "torch", 20.0, Memory(None, None, None, None, reason="no /proc")),
         row("compressed", "onnx", None, Memory(18 << 20, 1 << 20, 1 << 20, 64 << 20)),
     ),
-    skipped=(Skipped("compressed", "torch", "only floats"),),
+    skipped=(Skipped("compressed", "torch", "only floats: pip install 'compressrl[litert]'"),),
     host={},
 )
 
@@ -59,7 +59,8 @@ def test_tables_show_every_figure_with_its_unit_and_what_is_missing() -> None:
     assert lines["compressed", "onnx"].split()[2:5] == ["n/a", "n/a", "n/a"]
     assert "18.0 MiB  1.0 MiB  1.0 MiB" in text
     assert "90.0%  64.0 MiB" in text
-    assert "Not in torch (compressed): only floats" in text
+    # What stands in brackets is text, not markup.
+    assert "Not in torch (compressed): only floats: pip install 'compressrl[litert]'" in text
     assert text.count("Energy is estimated: no meter here") == 1
     assert "Memory: no /proc" in text
     assert "Latency: no clock" in text

@@ -45,6 +45,22 @@ def test_json_is_the_only_thing_on_stdout(path: Path) -> None:
     assert json.loads(result.stdout)["chosen"]["pipeline"] == "ptsq"
 
 
+def test_policies_of_one_name_have_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for seed in (0, 1):
+        Path(str(seed)).mkdir()
+        tiny_policy(seed=seed).save(Path(str(seed)) / "final.policy")
+        words = ["recommend", "--policy", f"{seed}/final.policy", "--candidates", "ptsq", "--episodes", "2"]
+        result = CliRunner().invoke(app, [*words, "--runtime", "onnx", "--objective", "size", "--json"])
+        assert result.exit_code in (0, 1)
+        assert json.loads(result.stdout)["request"]["env_id"] == tiny_policy().env_id
+    folders = sorted(path.name for path in Path("runs/recommend").iterdir())
+    assert len(folders) == 2
+    assert all(name.startswith("final-") for name in folders)
+
+
 def test_the_table_fits_a_terminal_and_marks_what_to_ship(path: Path) -> None:
     report = recommend(
         policy=path,

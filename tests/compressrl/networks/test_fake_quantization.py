@@ -14,6 +14,7 @@ from torch import nn
 from compressrl.errors import PipelineError
 from compressrl.networks.fake_quantization import FakeQuantLinear, fake_quantize, from_integer, to_integer
 from compressrl.networks.modules import ACTIVATION_MODULES, Rescale, Standardize
+from compressrl.testing import tiny_policy
 
 
 def linear(inputs: int, outputs: int, seed: int = 0) -> nn.Linear:
@@ -256,6 +257,13 @@ def test_a_copy_is_independent_and_a_state_dict_carries_the_ranges():
     with torch.no_grad():
         assert torch.equal(twin(x), fresh.eval()(x))
         assert not torch.equal(twin(x), module.eval()(x))
+
+
+def test_an_integer_network_becomes_modules_without_drawing_numbers():
+    network = tiny_policy("integer").integer
+    before = torch.random.get_rng_state()
+    from_integer(network)
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_every_linear_layer_is_replaced_in_place_without_drawing_numbers():

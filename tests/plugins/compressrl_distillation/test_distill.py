@@ -11,6 +11,7 @@ from compressrl.lab import Lab
 from compressrl.networks import onnx_graph
 from compressrl.testing import CompressorContract, tiny_policy
 from compressrl_distillation.distill import OnPolicyDistillation
+from compressrl_quantizers.qat import QuantizationAwareTraining
 
 QUICK = {"rounds": 2, "steps_per_round": 100, "states_per_round": 200, "check_episodes": 3, "batch_size": 64}
 TYPED = "distill:" + ",".join(f"{key}={value}" for key, value in QUICK.items())
@@ -58,6 +59,15 @@ def test_no_round_gives_the_integer_policy_back():
         assert np.array_equal(before.w8, after.w8)
         assert (before.x_zero, before.activation) == (after.x_zero, after.activation)
         assert np.isclose(before.x_scale, after.x_scale)
+
+
+@pytest.mark.parametrize("plugin", [OnPolicyDistillation, QuantizationAwareTraining])
+def test_the_first_states_are_paid_from_the_budget(capable, plugin):
+    lab = Lab(capable.env_id, baseline=capable)
+    options = QUICK | {"rounds": 20, "steps_per_round": 5, "environment_steps": 900}
+    step = plugin(**options).compress(capable, lab).provenance[-1]
+    assert "stopped: budget used up" in step
+    assert 900 - 275 < int(step.split()[-3]) <= 900
 
 
 def test_the_provenance_says_what_was_done(capable):

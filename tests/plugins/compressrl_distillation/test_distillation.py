@@ -39,10 +39,13 @@ class Session:
         return self.teacher.with_network(self.student, "student")
 
     def run(self) -> Distilled:
+        return self.begun().run()
+
+    def begun(self) -> Distillation:
         start = self.lab.collect(self.teacher, 200)
         return Distillation(
             self.student, self.as_policy, self.teacher, start, self.lab, self.options, "distilling"
-        ).run()
+        )
 
     def error(self) -> float:
         """Mean action error on states that the student visits."""
@@ -115,6 +118,22 @@ def test_the_budget_of_environment_steps_is_kept(session):
     before_distilling = 200
     assert 900 - 275 < one.lab.environment_steps_used - before_distilling <= 900
     assert done.rounds in (3, 4)
+
+
+def test_the_proof_is_paid_from_the_budget_too(session):
+    """It is up to 20 episodes of up to 25 steps: dearer than a round."""
+    one = session(rounds=20, steps_per_round=100, learning_rate=0.01, stop_margin=0.2, environment_steps=700)
+    done = one.run()
+    assert done.stopped == "budget used up"
+    assert one.lab.environment_steps_used - 200 <= 700
+
+
+def test_seconds_that_end_before_the_first_update_are_no_divergence(session, caplog):
+    one = session(rounds=2, seconds=60.0)
+    distillation = one.begun()
+    distillation._gather = lambda: setattr(distillation, "started", -1e9)
+    assert distillation.run().stopped == "budget used up"
+    assert "diverged" not in caplog.text
 
 
 def test_no_rounds_leave_the_student_as_it_came(session):

@@ -54,6 +54,17 @@ def test_entropy_cuts_outliers_and_nothing_else():
     assert flat[1] > 0.9
 
 
+@pytest.mark.parametrize("method", ["mse", "entropy"])
+def test_every_neuron_of_a_wide_layer_is_seen(method):
+    """Values are given as rows of states: at even distances the same few neurons would be taken."""
+    generator = np.random.default_rng(0)
+    states = generator.normal(size=(5000, 256)).astype(np.float32)
+    narrow = found(method, states.ravel())[1]
+    states[:, 1] *= 20  # whole tails of one neuron, not an outlier
+    states[7, 2] = 1e4
+    assert found(method, states.ravel())[1] > 5 * narrow
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_values_that_stand_still(method):
     assert found(method, np.zeros(100, np.float32)) == (0.0, 0.0)

@@ -138,8 +138,10 @@ def test_the_output_before_tanh_stays_float(preset):
 
 
 def test_the_paper_refuses_options_that_it_fixes():
-    with pytest.raises(OptionError, match=r"preset=paper fixes bits, method"):
+    with pytest.raises(OptionError, match=r"preset=paper has settings of its own; leave bits, method out"):
         PostTrainingStaticQuantization(preset="paper", bits=4, method="mse")
+    with pytest.raises(OptionError, match=r"method=action has no percentile"):
+        PostTrainingStaticQuantization(percentile=90.0)
 
 
 def test_the_provenance_tells_options_and_figures():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from compressrl.errors import PipelineError, UsageError
+from compressrl.errors import OptionError, PipelineError, UsageError
 from compressrl.lab import Lab
 from compressrl.networks import layers, model_size, onnx_graph
 from compressrl.policy import Policy
@@ -27,6 +27,10 @@ def qat(**options) -> QuantizationAwareTraining:
     return QuantizationAwareTraining(**(QUICK | options))
 
 
+def scratch(**options) -> QuantizationAwareTraining:
+    return QuantizationAwareTraining(mode="scratch", states_per_round=100, **options)
+
+
 def compressed(policy: Policy, **options) -> Policy:
     return qat(**options).compress(policy, Lab(policy.env_id, baseline=policy))
 
@@ -39,7 +43,7 @@ class TestFinetune(CompressorContract):
 
 class TestScratch(CompressorContract):
     plugin = QuantizationAwareTraining
-    options = {**QUICK, "mode": "scratch", "train_steps": 100}
+    options = {"mode": "scratch", "train_steps": 100, "states_per_round": 100}
     algorithm = RandomSearch()
     tolerance = 0.02
 
@@ -146,7 +150,7 @@ def test_a_policy_that_standardises_is_left_as_it_is():
 def test_scratch_starts_from_fresh_weights():
     policy = tiny_policy(hidden=(16,))
     lab = Lab(policy.env_id, baseline=policy, algorithm=RandomSearch(hidden=48))
-    result = qat(mode="scratch", train_steps=50).compress(policy, lab)
+    result = scratch(train_steps=50).compress(policy, lab)
     assert [layer.w8.shape for layer in result.integer.layers] == [(48, 3), (2, 48)]
     assert "random search: 50 environment steps" in result.provenance[-1]
     assert result.provenance[: len(policy.provenance)] == policy.provenance
@@ -156,14 +160,14 @@ def test_scratch_takes_few_bits():
     policy = tiny_policy()
     algorithm = TRPO(hidden="16x16", n_steps=100)
     lab = Lab(policy.env_id, baseline=policy, algorithm=algorithm)
-    result = qat(mode="scratch", train_steps=200, bits=3).compress(policy, lab)
+    result = scratch(train_steps=200, bits=3).compress(policy, lab)
     assert [layer.bits for layer in result.integer.layers] == [8, 3, 8]
     assert np.abs(result.integer.layers[1].w8).max() == 3
 
 
 def test_scratch_without_an_algorithm_says_what_is_missing():
     with pytest.raises(PipelineError, match="--algo"):
-        compressed(tiny_policy(), mode="scratch")
+        scratch().compress(tiny_policy(), Lab(tiny_policy().env_id, baseline=tiny_policy()))
 
 
 @pytest.mark.slow
@@ -179,8 +183,15 @@ def test_scratch_without_an_algorithm_says_what_is_missing():
 def test_algorithms_learn_with_a_fake_quantized_actor(algorithm):
     policy = tiny_policy()
     lab = Lab(policy.env_id, baseline=policy, algorithm=algorithm)
-    result = qat(mode="scratch", train_steps=6000).compress(policy, lab)
+    result = scratch(train_steps=6000).compress(policy, lab)
     assert lab.rollout(result, 20).mean_return > 15  # of 25; untrained: 1
     assert isinstance(result.integer.layers[0].x_scale, float)
     kinds = {layer.name for layer in result.integer.outputs if isinstance(layer, layers.Activation)}
     assert kinds == ({"tanh"} if algorithm.name != "trpo" else set())
+
+
+def test_options_without_an_effect_are_refused():
+    with pytest.raises(OptionError, match="mode=scratch does not distil; leave rounds, seconds out"):
+        scratch(rounds=99, seconds=5.0)
+    with pytest.raises(OptionError, match="Only mode=scratch trains anew; leave train_steps out"):
+        qat(train_steps=5)
