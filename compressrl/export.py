@@ -64,6 +64,7 @@ def export(
     loaded = policy if isinstance(policy, Policy) else Policy.load(policy)
     path = Path(out)
     files.make_folder(path.parent)
+    loaded.refuse_not_finite()
     source = c_source.write(loaded) if format == "c" else ""  # refused before any episode runs
     returns = _returns(loaded, episodes, seed, progress)
     remarks = _remarks(loaded, returns, seed)

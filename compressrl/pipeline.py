@@ -42,8 +42,9 @@ def run(stages: list[Stage], policy: Policy, lab: Lab) -> Policy:
     """Run the stages in order, each on the result of the one before.
 
     Raises PipelineError, naming the stage, when one cannot take what the previous one made, or returns
-    a policy for other spaces.
+    a policy for other spaces; UsageError for a policy that holds NaN or infinity.
     """
+    policy.refuse_not_finite()
     for number, stage in enumerate(stages, start=1):
         where = f"stage {number} of {len(stages)}, {stage.text!r}"
         lab.progress(f"compressing: {stage.text}", 0, 1)

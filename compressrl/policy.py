@@ -25,7 +25,7 @@ from safetensors import safe_open
 from safetensors.numpy import save as to_safetensors
 
 from compressrl import files
-from compressrl.errors import PipelineError, PolicyFileError, one_line
+from compressrl.errors import PipelineError, PolicyFileError, UsageError, one_line
 from compressrl.interfaces import Float32Array, PolicyFunction
 from compressrl.networks import layers
 from compressrl.networks.integer import IntegerLayer, IntegerNetwork
@@ -91,10 +91,10 @@ class Policy:
 
             return copy.deepcopy(self.foreign)
         if self.layers is None:
-            earlier = f"an earlier one ({self.provenance[-1]})" if self.provenance else "an earlier one"
+            made = f" (made by: {self.provenance[-1]})" if self.provenance else ""
             raise PipelineError(
-                f"This step needs the float network, but {earlier} left the policy in {self.form} form. "
-                "Put the quantizer last in the pipeline."
+                f"This step needs the float network, but the policy is in {self.form} form{made}. "
+                "Put the quantizer last in the pipeline, or take the policy from before."
             )
         from compressrl.networks import modules
 
@@ -167,6 +167,19 @@ class Policy:
         if self.layers is not None:
             return onnx_graph.write_float(self.layers, self.observation_size)
         return onnx_graph.export_module(self.network, self.observation_size)
+
+    def refuse_not_finite(self) -> None:
+        """Raises UsageError, naming the array, where a network (no ONNX graph) holds NaN or infinity."""
+        if self.foreign is not None:
+            named = {name: value.detach().numpy() for name, value in self.foreign.state_dict().items()}
+        else:
+            named = {} if self.onnx_graph is not None else _describe(self)[1]
+        for name, array in named.items():
+            if not np.isfinite(array).all():
+                raise UsageError(
+                    f"The policy holds NaN or infinity ({name}). Its training diverged: take an earlier "
+                    "checkpoint, or train it again."
+                )
 
     def digest(self) -> str:
         """SHA-256 of all that the policy file holds, in hexadecimal."""

@@ -38,7 +38,7 @@ FINAL_SEEDS = tuple(range(1_100_000_000, 1_100_000_020))
 class TrainingResult:
     """A finished training run.
 
-    policy:  the policy of the best evaluation along the way (5 episodes each)
+    policy:  the policy of the best evaluation along the way, as confirmed on further episodes
     path:    its file
     record:  command, seed, steps, seconds, device, threads, version, commits, returns over 20 episodes of
              fresh seeds
@@ -123,9 +123,9 @@ def default_folder(algorithm: str, env_id: str, seed: int) -> Path:
 
 
 def command(
-    algorithm: str, env_id: str, steps: int, seed: int, *, device: str = "cpu", threads: int = 1
+    algorithm: str, env_id: str, steps: int, seed: int | range, *, device: str = "cpu", threads: int = 1
 ) -> str:
-    """The command line that makes this policy again."""
+    """The command line that makes this policy again, or those of a range of seeds."""
     words = [
         "compressrl",
         "train",
@@ -135,8 +135,7 @@ def command(
         env_id,
         "--steps",
         str(steps),
-        "--seed",
-        str(seed),
+        *(["--seed", str(seed)] if isinstance(seed, int) else ["--seeds", f"{seed[0]}..{seed[-1]}"]),
         *(["--device", device] if device != "cpu" else []),
         *(["--threads", str(threads)] if threads != 1 else []),
     ]
@@ -176,8 +175,8 @@ def _check_device(device: str) -> None:
     import torch
 
     try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
         raise UsageError(f"The device {device!r} cannot be used: {reason}. Use --device cpu.") from error
 

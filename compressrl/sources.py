@@ -37,8 +37,9 @@ def existing_policy(algorithm: str, env_id: str = "", path: str | Path = "") -> 
     """`find_policy` for work that trains nothing: UsageError where there is no policy."""
     policy = find_policy(algorithm, env_id, path)
     if policy is None:
+        env_id = env_id or defaults.ENVIRONMENT
         raise UsageError(
-            f"No installed policy was learnt by {algorithm} there; `compressrl zoo` lists what is. Train it "
-            "(`compressrl train`) and give its file: --policy PATH."
+            f"No installed policy was learnt by {algorithm} on {env_id}; `compressrl zoo` lists what is. "
+            f"Train it (compressrl train --algo {algorithm} --env {env_id}) and give its file: --policy PATH."
         )
     return policy

@@ -24,6 +24,7 @@ from compressrl.networks import layers
 from compressrl.progress import Progress, silent
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from compressrl.policy import Policy
@@ -101,7 +102,9 @@ class TrainingSession:
         self._refuse_another_run(path, saved)
         self._started = time.monotonic() - saved["seconds"]
         self.best_return, self.best_step = saved["best"]
-        self._resumed_at = self._last_evaluation = self._last_checkpoint = saved["step"]
+        self._restore_best_policy(saved["best policy"])
+        self._last_evaluation = saved["evaluated"]
+        self._resumed_at = self._last_checkpoint = saved["step"]
         self._truncate_curve(saved["step"])
         state: dict[str, Any] = saved["state"]
         return state
@@ -127,8 +130,8 @@ class TrainingSession:
         """
         ends = step >= self.steps
         if self.evaluate and (ends or step - self._last_evaluation >= self.evaluation_every):
-            self._last_evaluation = step
             self._record_evaluation(step, self._finite(step, policy()))
+            self._last_evaluation = step
         if self.folder and (ends or step - self._last_checkpoint >= self.checkpoint_every):
             self._last_checkpoint = step
             self.save(step, policy, state)
@@ -147,6 +150,8 @@ class TrainingSession:
             "step": step,
             "seconds": self.seconds,
             "best": (self.best_return, self.best_step),
+            "best policy": self._best_policy(),
+            "evaluated": self._last_evaluation,
             "state": state(),
         }
         with files.atomic(self.folder / CHECKPOINT) as temporary, temporary.open("wb") as file:
@@ -165,7 +170,15 @@ class TrainingSession:
 
         try:
             saved: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
-            missing = {"fingerprint", "step", "seconds", "best", "state"} - saved.keys()
+            missing = {
+                "fingerprint",
+                "step",
+                "seconds",
+                "best",
+                "best policy",
+                "evaluated",
+                "state",
+            } - saved.keys()
         except Exception as error:  # torch raises many types for a damaged file
             raise UsageError(
                 f"{path} cannot be read ({type(error).__name__}); delete it to start anew."
@@ -197,7 +210,8 @@ class TrainingSession:
     def _diverged(self, step: int, what: str) -> TrainingDivergedError:
         paths = [self.folder / name for name in (BEST_POLICY, LATEST_POLICY)] if self.folder else []
         kept = next((f" The last good policy is {path}." for path in paths if path.exists()), "")
-        return TrainingDivergedError(f"{what} became NaN or infinite at step {step}.{kept}")
+        advice = " Try lower learning rates, in another --out: the same command repeats it."
+        return TrainingDivergedError(f"{what} became NaN or infinite at step {step}.{kept}{advice}")
 
     def _note(self) -> str:
         if not self._recent_returns:
@@ -222,6 +236,21 @@ class TrainingSession:
         if self.folder and confirmed > self.best_return:
             self.best_return, self.best_step = confirmed, step
             policy.save(self.folder / BEST_POLICY)
+
+    def _best_policy(self) -> torch.Tensor:
+        """Content of the best policy's file, (bytes,) uint8; of none before the first evaluation."""
+        import torch
+
+        content = (self.folder / BEST_POLICY).read_bytes() if self.folder and self.best_step else b""
+        return torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else torch.empty(0)
+
+    def _restore_best_policy(self, content: torch.Tensor) -> None:
+        # One that was found past the checkpoint belongs to steps that will be run again.
+        assert self.folder is not None
+        if len(content):
+            files.write_bytes_atomic(self.folder / BEST_POLICY, content.cpu().numpy().tobytes())
+        else:
+            (self.folder / BEST_POLICY).unlink(missing_ok=True)
 
     def _truncate_curve(self, step: int) -> None:
         # Rows past the checkpoint belong to steps that will be run again.

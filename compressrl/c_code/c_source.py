@@ -89,10 +89,9 @@ def _rows(policy: Policy) -> list[Layer | IntegerLayer]:
     elif policy.layers is not None:
         row = list(policy.layers)
     else:
-        what = f"a {type(policy.foreign).__name__} module" if policy.foreign is not None else "an ONNX graph"
         raise UsageError(
-            f"This policy is {what}, which has no C form: only rows of plain layers do. "
-            "Use --format onnx, or the runtime onnx."
+            f"This policy is {_foreign(policy)}, which has no C form: only rows of plain layers do. "
+            "Export it with --format onnx, or run it in the runtime onnx."
         )
     for index, layer in enumerate(row):
         for name, value in vars(layer).items():
@@ -102,6 +101,18 @@ def _rows(policy: Policy) -> list[Layer | IntegerLayer]:
                     "such a policy cannot be deployed. Train it again, or take an earlier checkpoint."
                 )
     return row
+
+
+def _foreign(policy: Policy) -> str:
+    """What it is, and the first part of it that has no C form."""
+    from compressrl.networks import modules, onnx_graph
+
+    if policy.foreign is None:
+        operators = onnx_graph.operators(policy.graph, optimised=False)
+        return f"an ONNX graph of {', '.join(sorted(operators))}"
+    place, module = modules.first_unknown(policy.foreign)
+    where = f" with a {type(module).__name__} as layer {place}" if place else ""
+    return f"a {type(policy.foreign).__name__} module{where}"
 
 
 @cache
@@ -164,7 +175,8 @@ class _Writer:
         largest = LEVELS * (15 if nibbles else 127) * QUAD * quads
         if np.abs(bias).max(initial=0) + largest >= 2**31:
             raise UsageError(
-                "A sum does not fit in 32 bits with the zero point of its input. Use --format onnx."
+                f"In the layer of {inputs} inputs and {outputs} outputs a sum does not fit in 32 bits with "
+                "the zero point of its input. Export it with --format onnx, or run it in the runtime onnx."
             )
         names = (
             self._array("weight", weight, "int8_t"),

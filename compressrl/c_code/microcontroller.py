@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-
-from compressrl.errors import CompressrlError
 
 COMPILER, SIZE = "arm-none-eabi-gcc", "arm-none-eabi-size"
 CORTEX_M4 = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
@@ -30,7 +29,7 @@ class Footprint:
 def footprint(source: str) -> Footprint | None:
     """Compile a C file for a Cortex-M4 with FPU; None where the compiler is not installed.
 
-    Raises CompressrlError with the compiler's words where it fails.
+    None too, with a warning in the compiler's words, where it fails.
     """
     compiler, size = shutil.which(COMPILER), shutil.which(SIZE)
     if compiler is None or size is None:
@@ -45,7 +44,11 @@ def footprint(source: str) -> Footprint | None:
             check=False,
         )
         if made.returncode != 0:
-            raise CompressrlError(f"{COMPILER} fails: {made.stderr.strip().splitlines()[0]}")
+            words = next(iter(made.stderr.strip().splitlines()), f"exit code {made.returncode}")
+            logging.getLogger("compressrl").warning(
+                "warning: flash and RAM are not known, because %s fails: %s", COMPILER, words
+            )
+            return None
         listed = subprocess.run([size, str(code)], capture_output=True, text=True, check=True).stdout
     text, data, bss = (int(word) for word in listed.splitlines()[1].split()[:3])
     return Footprint(flash=text + data, ram=data + bss)

@@ -56,7 +56,7 @@ def _lines(written: Exported) -> list[str]:
         lines.append(
             f"On a Cortex-M4: {m4.flash / 1024:,.1f} KiB of flash, {m4.ram / 1024:,.1f} KiB of RAM"
             if m4
-            else "For its flash and RAM on a Cortex-M4, install arm-none-eabi-gcc and export again."
+            else "For its flash and RAM on a Cortex-M4, install arm-none-eabi-gcc (and newlib)."
         )
         lines.append(f"Test it: cc -O3 -DPOLICY_SELF_TEST {written.path} -o self_test -lm && ./self_test")
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from compressrl import defaults
 from compressrl.cli import terminal
+from compressrl.errors import UsageError
 
 if TYPE_CHECKING:
     from compressrl import many_runs
@@ -33,7 +35,9 @@ def train(
     steps: Annotated[
         int, typer.Option(parser=terminal.step_count, metavar="STEPS", help="Environment steps in all: 1e6.")
     ] = defaults.TRAINING_STEPS,
-    seed: Annotated[int, typer.Option(min=0, help="Everything random derives from it.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Everything random derives from it; default: 0.")
+    ] = None,
     seeds: Annotated[
         range | None,
         typer.Option(
@@ -56,10 +60,18 @@ def train(
     from compressrl import many_runs, runs
 
     if seeds is not None:
+        if seed is not None:
+            raise UsageError("--seed is for one run and --seeds for several; leave one of them out.")
         folders = [out / f"seed{s}" if out else runs.default_folder(algo, env, s) for s in seeds]
         wanted = zip(seeds, folders, strict=True)
-        _train_all([many_runs.Run(algo, env, steps, s, f, device, threads) for s, f in wanted], as_json)
+        words = runs.command(algo, env, steps, seeds, device=device, threads=threads)
+        _train_all(
+            [many_runs.Run(algo, env, steps, s, f, device, threads) for s, f in wanted],
+            f"{words} --out {shlex.quote(str(out))}" if out else words,
+            as_json,
+        )
         return
+    seed = seed or 0
     folder = out or runs.default_folder(algo, env, seed)
     try:
         with terminal.TerminalProgress() as progress:
@@ -75,7 +87,7 @@ def train(
             )
     except KeyboardInterrupt:
         words = runs.command(algo, env, steps, seed, device=device, threads=threads)
-        terminal.say(f"The run is in {folder}; go on with it:\n  {words} --out {folder}")
+        terminal.say(f"The run is in {folder}; go on with it:\n  {words} --out {shlex.quote(str(folder))}")
         raise
     if as_json:
         terminal.print_json({**result.record, "path": str(result.path)})
@@ -87,14 +99,14 @@ def train(
     terminal.console().print(text, soft_wrap=True)
 
 
-def _train_all(wanted: list[many_runs.Run], as_json: bool) -> None:
+def _train_all(wanted: list[many_runs.Run], command: str, as_json: bool) -> None:
     from compressrl import many_runs
 
     try:
         with terminal.TerminalProgress() as progress:
             records = many_runs.train(wanted, progress=progress)
     except KeyboardInterrupt:
-        terminal.say(f"The runs are in {wanted[0].folder.parent}; the same command goes on with them.")
+        terminal.say(f"The runs are in {wanted[0].folder.parent}; go on with them:\n  {command}")
         raise
     if as_json:
         terminal.print_json(records)

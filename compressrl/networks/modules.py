@@ -88,6 +88,15 @@ def from_module(module: nn.Module) -> tuple[Layer, ...] | None:
     return () if type(module) is nn.Identity else None if layer is None else (layer,)
 
 
+def first_unknown(module: nn.Module, place: str = "") -> tuple[str, nn.Module]:
+    """The first part that `from_module` does not know, and its place in nested Sequentials: "1" or "0.2"."""
+    if type(module) is nn.Sequential and not _hooked(module):
+        for index, child in enumerate(module):
+            if from_module(child) is None:
+                return first_unknown(child, f"{place}.{index}".lstrip("."))
+    return place, module
+
+
 def _hooked(module: nn.Module) -> bool:
     """Whether a hook may change what the module computes; a pruning mask is in the weights already."""
     before = [h for h in module._forward_pre_hooks.values() if not isinstance(h, BasePruningMethod)]

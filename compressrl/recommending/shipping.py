@@ -14,15 +14,16 @@ from compressrl.recommending.report import Recommendation
 REPORT = "recommendation.json"
 POLICY = "chosen.policy"
 SOURCE = "policy.c"
+GRAPH = "policy.onnx"
 PICTURE = "front.png"
 
 
 def write(report: Recommendation, folder: Path, progress: Progress) -> Recommendation:
-    """The same report with its files named: the policy to ship, where it can be its C file; report, picture.
+    """The same report with its files named: the policy to ship, as ONNX and where it can as C; picture.
 
     What an earlier search shipped is removed first: it may not be what this one recommends.
     """
-    for name in (REPORT, POLICY, SOURCE, PICTURE):
+    for name in (REPORT, POLICY, SOURCE, GRAPH, PICTURE):
         (folder / name).unlink(missing_ok=True)
     written = {"report": str(folder / REPORT)}
     if report.chosen is not None:
@@ -38,11 +39,13 @@ def _ship(report: Recommendation, folder: Path, progress: Progress) -> dict[str,
     policy = report.chosen.trial.policy
     policy.save(folder / POLICY)
     written = {"policy": str(folder / POLICY)}
-    try:
-        export(policy, folder / SOURCE, seed=report.request.seed, progress=progress)
-    except UsageError:  # it has no C form
-        return written
-    return {**written, "c": str(folder / SOURCE)}
+    for name, path in (("c", folder / SOURCE), ("onnx", folder / GRAPH)):
+        try:
+            export(policy, path, seed=report.request.seed, progress=progress)
+        except UsageError:  # it has no C form
+            continue
+        written[name] = str(path)
+    return written
 
 
 def _draw(report: Recommendation, folder: Path) -> dict[str, str]:

@@ -5,6 +5,7 @@ An algorithm adds its `Learner`: the networks, the exploration and the update eq
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -188,7 +189,9 @@ class _Run:
         hold_actor = self.step <= self.actor_starts
         values = self.learner.update(batch, self.generator, hold_actor=hold_actor)
         self.updates += 1
-        if self.updates % LOG_EVERY_UPDATES == 0:
+        # The kernel gives numbers; those of torch may be on a GPU that is still at work, and wait.
+        diverged = any(isinstance(value, float) and not math.isfinite(value) for value in values.values())
+        if diverged or self.updates % LOG_EVERY_UPDATES == 0:
             self.session.scalars(self.step, {f"train/{name}": float(value) for name, value in values.items()})
 
     def policy(self) -> Policy:

@@ -28,6 +28,7 @@ from compressrl_distillation.descent import descent
 
 PROGRESS_EVERY = 50  # updates
 PROOF_EPISODES = 10  # held out
+WORSE = 0.1  # of the return: more than a check's luck
 FINAL_RATE = 0.01  # of the learning rate, where its cosine ends
 
 
@@ -123,7 +124,7 @@ class Distillation:
         environment steps would not last, where the student is proven to be as good as its teacher, and
         where an action is no longer a number.
         """
-        best = self._check()
+        best = found = self._check()
         weights, kept, stopped = copy.deepcopy(self.student.state_dict()), 0, ""
         while not (stopped := stopped or self._spent()):
             self.rounds += 1
@@ -141,6 +142,11 @@ class Distillation:
                 best, kept = found, self.rounds
                 weights = copy.deepcopy(self.student.state_dict())
                 stopped = "as good as its teacher" if self._proven() else ""
+        if stopped != "diverged" and kept == 0 and found < best - WORSE * abs(best):
+            logging.getLogger("compressrl").warning(
+                "warning: %s made it worse in all of %d rounds (return %.0f, before %.0f); the student is "
+                "kept as it came; a lower learning_rate may help", self.task, self.rounds, found, best,
+            )  # fmt: skip
         self.student.load_state_dict(weights)
         self.student.eval()
         return Distilled(self.rounds, self.updates, kept, best, stopped)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from compressrl.errors import CompressrlError, UsageError
+from compressrl.errors import CompressrlError
 from compressrl.interfaces import Float32Array, PolicyFunction
 from compressrl.lab import Lab
 from compressrl.networks import onnx_graph
@@ -20,16 +20,10 @@ AGREEMENT_STATES = 200
 TOLERANCE = 1e-3
 
 
-def float_network(policy: Policy) -> nn.Module:
-    """The policy's network. Raises PipelineError where it is quantized, UsageError on NaN or infinity."""
-    network = policy.network
-    for name, parameter in network.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise UsageError(
-                f"The policy's weights hold NaN or infinity ({name}), so they have no range to quantize. "
-                "Its training diverged: take an earlier checkpoint, or train it again."
-            )
-    return network
+def refuse_not_float(policy: Policy) -> None:
+    """Raises PipelineError where the policy is quantized, UsageError where it holds NaN or infinity."""
+    _ = policy.network
+    policy.refuse_not_finite()
 
 
 def proven(policy: Policy, twin: PolicyFunction, lab: Lab) -> Policy:

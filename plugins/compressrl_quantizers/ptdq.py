@@ -41,7 +41,7 @@ class PostTrainingDynamicQuantization:
 
     def compress(self, policy: Policy, lab: Lab) -> Policy:
         """Raises PipelineError on a quantized policy, CompressrlError where the result fails its proof."""
-        checks.float_network(policy)
+        checks.refuse_not_float(policy)
         prepared = policy if self.preset == "paper" else self._standardized(policy, lab)
         graph = quantized_graph(prepared.to_onnx(), self._quantize)
         count = onnx_graph.operators(graph, optimised=False)["MatMulInteger"]

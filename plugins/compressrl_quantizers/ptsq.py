@@ -58,7 +58,7 @@ class PostTrainingStaticQuantization(WidthOptions):
 
         CompressrlError where the result does not run on integer kernels or disagrees with its float twin.
         """
-        checks.float_network(policy)
+        checks.refuse_not_float(policy)
         states = lab.collect(policy, self.calibration_steps)
         step = provenance.step("ptsq", self, f"ranges from {len(states)} visited states")
         if self.preset == "paper":

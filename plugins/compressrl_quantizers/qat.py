@@ -50,7 +50,7 @@ class QuantizationAwareTraining(DistillationOptions, WidthOptions):
 
         CompressrlError where the result does not run on integer kernels or disagrees with the torch module.
         """
-        checks.float_network(policy)
+        checks.refuse_not_float(policy)
         with one_thread():
             used = lab.environment_steps_used
             student, figures = self._finetuned(policy, lab) if self.mode == "finetune" else self._scratch(lab)

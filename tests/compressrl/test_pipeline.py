@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -158,11 +160,28 @@ def test_an_impossible_order_that_nobody_declared_names_the_stage():
     with pytest.raises(PipelineError) as error:
         run("freeze+scale:by=2")
     assert "stage 2 of 2, 'scale:by=2'" in str(error.value)
-    assert "an earlier one (frozen) left the policy in integer form. Put the quantizer last" in str(
-        error.value
-    )
+    assert "the policy is in integer form (made by: frozen). Put the quantizer last" in str(error.value)
     with pytest.raises(PipelineError, match=r"stage 1 of 1, 'forget'.*needs an integer network"):
         run("forget")
+
+
+@pytest.mark.parametrize("stage", ["scale", "l2:ratio=0.5", "l2:ratio=0.5,preset=paper", "distill", "ptsq"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_policy_that_holds_no_numbers_is_refused_whatever_comes(stage, bad):
+    rows = list(tiny_policy().layers)
+    mean = rows[0].mean.copy()
+    mean[1] = bad
+    broken = replace(tiny_policy(), layers=(replace(rows[0], mean=mean), *rows[1:]))
+    with pytest.raises(UsageError, match=r"NaN or infinity \(layers.0.mean\)"):
+        pipeline.run(pipeline.parse(stage), broken, Lab(broken.env_id, baseline=broken))
+
+
+def test_modules_of_unknown_types_are_looked_at_too():
+    network = tiny_policy("foreign").network
+    name, parameter = next(iter(network.named_parameters()))
+    parameter.data.fill_(np.nan)
+    with pytest.raises(UsageError, match=rf"NaN or infinity \({name}\)"):
+        tiny_policy().with_network(network, "broken").refuse_not_finite()
 
 
 @pytest.mark.parametrize(

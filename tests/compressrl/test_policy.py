@@ -277,7 +277,8 @@ def test_the_float_network_of_a_quantized_policy_is_gone_and_the_error_says_what
     with pytest.raises(PipelineError) as error:
         _ = subject.network
     assert subject.provenance[-1] in str(error.value)
-    assert f"left the policy in {form} form. Put the quantizer last" in str(error.value)
+    assert f"the policy is in {form} form (made by: " in str(error.value)
+    assert "Put the quantizer last" in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -202,6 +202,7 @@ def test_an_interrupted_run_keeps_what_it_saved(tmp_path):
         ({"env_id": "Pendulum-v7"}, UnknownNameError, "Did you mean"),
         ({"env_id": "CartPole-v1"}, UsageError, "continuous"),
         ({"device": "cuda:77"}, UsageError, "The device 'cuda:77' cannot be used: "),
+        ({"device": "meta"}, UsageError, "The device 'meta' cannot be used: "),
         ({"device": "abacus"}, UsageError, "The device 'abacus' cannot be used: "),
     ],
 )

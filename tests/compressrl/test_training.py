@@ -99,6 +99,48 @@ def test_a_resumed_run_goes_on_where_the_checkpoint_was(tmp_path):
     assert curve(tmp_path) == [(10, 1), (20, 5), (30, 2), (40, 3), *((s, 4) for s in range(50, 101, 10))]
 
 
+def test_the_best_policy_is_of_steps_that_were_not_lost(tmp_path):
+    values = iter([1, 2, 9.0])
+    go(session(tmp_path, evaluate=lambda _: next(values)), 1, 35)
+    assert made_at(tmp_path / BEST_POLICY) == "step 30"
+    again = session(tmp_path, evaluate=lambda _: 0.0)
+    again.resume()
+    assert (again.best_return, again.best_step) == (2, 20)
+    assert made_at(tmp_path / BEST_POLICY) == "step 20"
+
+
+def test_a_best_policy_of_before_the_first_kept_evaluation_is_lost_with_it(tmp_path):
+    run = session(tmp_path, evaluate=lambda _: 1.0, evaluation_every=25, checkpoint_every=20)
+    go(run, 1, 30)
+    assert made_at(tmp_path / BEST_POLICY) == "step 25"
+    session(tmp_path).resume()
+    assert not (tmp_path / BEST_POLICY).exists()
+
+
+def test_an_interrupted_run_is_evaluated_where_an_uninterrupted_one_is(tmp_path):
+    run = session(tmp_path, evaluate=lambda _: 1.0)
+    go(run, 1, 26)
+    run.save(26, lambda: policy(26), lambda: state(26))
+    again = session(tmp_path, evaluate=lambda _: 1.0)
+    again.resume()
+    go(again, 27, 50)
+    assert [step for step, _ in curve(tmp_path)] == [10, 20, 30, 40, 50]
+
+
+def test_an_evaluation_that_was_interrupted_is_made_again(tmp_path):
+    def interrupted(_: Policy) -> float:
+        raise KeyboardInterrupt
+
+    run = session(tmp_path, evaluate=interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        go(run, 1, 10)
+    run.save(10, lambda: policy(10), lambda: state(10))
+    again = session(tmp_path, evaluate=lambda _: 1.0)
+    again.resume()
+    go(again, 11, 12)
+    assert [step for step, _ in curve(tmp_path)] == [11]
+
+
 def test_the_wall_time_of_earlier_parts_is_counted(tmp_path):
     run = session(tmp_path)
     run._started -= 1000
@@ -213,7 +255,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_files(tm
     with pytest.raises(TrainingDivergedError) as error:
         run.scalars(25, {"loss": value, "entropy": 1.0})
     assert str(error.value) == (
-        f"loss became NaN or infinite at step 25. The last good policy is {tmp_path / BEST_POLICY}."
+        f"loss became NaN or infinite at step 25. The last good policy is {tmp_path / BEST_POLICY}. "
+        "Try lower learning rates, in another --out: the same command repeats it."
     )
     run.close()
     assert session(tmp_path).resume()["step"] == 20
@@ -221,7 +264,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_files(tm
 
 def test_the_message_promises_no_policy_where_none_is_kept(tmp_path):
     for folder in (tmp_path, None):
-        with pytest.raises(TrainingDivergedError, match=r"^loss became NaN or infinite at step 5\.$"):
+        with pytest.raises(TrainingDivergedError, match=r"^loss became NaN or infinite at step 5\. Try"):
             session(folder).scalars(5, {"loss": math.nan})
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from compressrl.c_code import c_source
 from compressrl.errors import UsageError
@@ -231,8 +232,17 @@ def test_what_has_no_c_form_is_named(form, what):
     assert "\n" not in str(raised.value)
 
 
+def test_the_layer_without_a_c_form_is_named():
+    rows = (nn.Linear(3, 4), nn.Sequential(nn.ReLU(), nn.GELU()), nn.Linear(4, 2))
+    policy = tiny_policy().with_network(nn.Sequential(*rows), "curved")
+    with pytest.raises(UsageError, match=r"a Sequential module with a GELU as layer 1\.1, which has no"):
+        c_source.write(policy)
+    with pytest.raises(UsageError, match=r"an ONNX graph of .*Gemm.*Tanh"):
+        c_source.write(tiny_policy("graph"))
+
+
 def test_a_sum_that_may_go_beyond_32_bits_is_refused():
     layer = IntegerLayer(np.full((1, 2), -127), np.ones(1), np.array([2.0**31 - 70_000]), 1.0, 0)
     policy = with_rows(size=2, actions=1).with_integer(IntegerNetwork((), (layer,), ()), "q")
-    with pytest.raises(UsageError, match="32 bits"):
+    with pytest.raises(UsageError, match="layer of 2 inputs and 1 outputs a sum does not fit in 32 bits"):
         c_source.write(policy)

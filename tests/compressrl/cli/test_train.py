@@ -21,6 +21,23 @@ def test_what_is_no_range_of_seeds_is_refused(text: str) -> None:
     assert "0..9" in result.stderr
 
 
+def test_one_seed_and_several_do_not_go_together() -> None:
+    result = CliRunner().invoke(app, [*RUN, "--seeds=0..1", "--seed=3"])
+    assert result.exit_code == 2
+    assert "leave one of them out" in result.stderr
+
+
+def test_ctrl_c_prints_the_command_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("compressrl.many_runs.train", interrupted)
+    out = tmp_path / "my runs"
+    result = CliRunner().invoke(app, [*RUN, "--steps=100", "--seeds=2..3", f"--out={out}"])
+    assert result.exit_code == 1
+    assert f"--steps 100 --seeds 2..3 --out '{out}'" in result.stderr.replace("\n", "")
+
+
 @pytest.mark.slow
 def test_the_records_of_all_seeds_are_one_json_value(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [*RUN, "--steps=100", "--seeds=2..3", f"--out={tmp_path}", "--json"])

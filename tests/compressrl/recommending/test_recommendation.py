@@ -94,7 +94,7 @@ def test_of_equal_sizes_the_faster_runtime_is_chosen(report: Recommendation) -> 
 def test_the_policy_to_ship_is_the_chosen_one_and_so_is_its_c_file(
     report: Recommendation, folder: Path
 ) -> None:
-    assert report.files.keys() == {"report", "policy", "c", "picture"}
+    assert report.files.keys() == {"report", "policy", "c", "onnx", "picture"}
     shipped = Policy.load(report.files["policy"])
     assert shipped.to_bytes() == pipeline.compress(tiny_policy(), "ptsq").to_bytes()
     test = folder / "self_test"

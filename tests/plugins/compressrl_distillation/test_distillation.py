@@ -214,6 +214,14 @@ def test_a_margin_of_zero_never_stops_it(session):
     assert done.stopped == "all rounds done"
 
 
+def test_one_that_only_loses_return_says_so(session, caplog):
+    one = session(rounds=2, steps_per_round=50, learning_rate=1e3, noise=0.0)
+    with caplog.at_level(logging.WARNING, logger="compressrl"):
+        assert one.run().kept_round == 0
+    assert "distilling made it worse in all of 2 rounds" in caplog.text
+    assert one.unchanged()
+
+
 def test_one_that_diverges_keeps_the_best_and_says_so(session, caplog):
     one = session(rounds=3, steps_per_round=50, learning_rate=1e38, noise=0.0)
     with caplog.at_level(logging.WARNING, logger="compressrl"):

@@ -107,7 +107,7 @@ def test_weights_that_are_no_numbers_are_refused(bad: float):
     network = policy.network
     with torch.no_grad():
         network[1].weight[0, 0] = bad
-    with pytest.raises(UsageError, match=r"NaN or infinity \(1.weight\)"):
+    with pytest.raises(UsageError, match=r"NaN or infinity \(layers.1.weight\)"):
         compressed(policy.with_network(network, "broken"))
 
 
