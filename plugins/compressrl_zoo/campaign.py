@@ -66,7 +66,7 @@ CELLS = (
 
 
 def train(cells: tuple[Cell, ...] = CELLS, at_once: int = 2) -> list[str]:
-    """Run `compressrl train` for each cell that has no finished run, each in a process of its own.
+    """Run `compressrl train` for each cell that is missing or short, each in a process of its own.
 
     Returns the names of those that failed; the log in the run's folder says why.
     """
@@ -75,10 +75,18 @@ def train(cells: tuple[Cell, ...] = CELLS, at_once: int = 2) -> list[str]:
     return [cell.name for cell, code in zip(cells, codes, strict=True) if code != 0]
 
 
+def _steps_done(cell: Cell) -> int:
+    """Of the run that is in the package or waits to be taken in; 0 where there is none."""
+    path = RUNS / cell.name / runs.RECORD
+    records = [json.loads(path.read_text())] if path.exists() else []
+    records += [record for record in read_index() if record["path"] == f"policies/{cell.name}.policy"]
+    return max((int(record["steps"]) for record in records), default=0)
+
+
 def _train(cell: Cell) -> int:
-    folder = RUNS / cell.name
-    if (folder / runs.RECORD).exists():
+    if _steps_done(cell) >= cell.steps:
         return 0
+    folder = RUNS / cell.name
     folder.mkdir(parents=True, exist_ok=True)
     algorithm = f"{cell.algorithm}:{cell.options}" if cell.options else cell.algorithm
     arguments = ["--algo", algorithm, "--env", cell.env_id, "--steps", str(cell.steps)]

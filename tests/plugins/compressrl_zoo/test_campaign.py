@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from subprocess import CompletedProcess
+
 import pytest
 
 from compressrl import runs
@@ -42,6 +45,18 @@ def test_train_then_collect(tmp_path):
     assert made["path"] == f"policies/{good.name}.policy"
     assert Policy.load(tmp_path / "zoo" / made["path"]).env_id == TINY
     assert (tmp_path / "zoo" / made["learning_curve"]).read_text().count("\n") > 2
+
+
+@pytest.mark.parametrize(("steps", "starts"), [(None, True), (30, True), (60, False), (90, False)])
+def test_what_is_in_the_package_at_full_length_is_not_trained_again(tmp_path, monkeypatch, steps, starts):
+    cell, started = Cell("search", TINY, 60), []
+    if steps is not None:
+        record = {"path": f"policies/{cell.name}.policy", "steps": steps}
+        (tmp_path / "zoo" / "index.json").write_text(json.dumps([record]))
+    done = CompletedProcess([], 0)
+    monkeypatch.setattr(campaign.subprocess, "run", lambda words, **_: started.append(words) or done)
+    assert campaign.train((cell,)) == []
+    assert bool(started) == starts
 
 
 def test_collect_keeps_what_is_there_and_replaces_a_cell(tmp_path):
