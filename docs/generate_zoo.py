@@ -51,9 +51,9 @@ The anchors are of a million steps, and ours of `trpo` and `ppo` of two or three
 
 ## HumanoidStandup
 
-Random actions return some 33,500 there (the first training returns in the learning curves), and the networks
-of `sac` and `td3` before their first update 118,000 (the first evaluations): a return near `td3`'s anchor says
-little about what was learnt.
+Random actions return some 33,500 there (the first training returns in the learning curves), and the
+networks of `sac` and `td3` before their first update 118,000 (the first evaluations): a return near `td3`'s
+anchor says little about what was learnt.
 
 ## Ant
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from compressrl import Policy, hookspecs, plugins
+from compressrl.testing import tiny_policy
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -95,6 +96,17 @@ def test_the_readmes_policy_of_stable_baselines3_acts_alike(
     with torch.no_grad():
         actions = Policy.load("my.policy").network(torch.from_numpy(observations)).numpy()
     np.testing.assert_allclose(actions, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["network", "integer", "graph"])
+def test_the_readmes_function_acts(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny_policy(form).save("small.policy")
+    code = next(s for s in snippets(ROOT / "README.md", "python") if "small.policy" in s)
+    for observation, shape in ((np.zeros(3, np.float32), (2,)), (np.zeros((5, 3), np.float32), (5, 2))):
+        names = {"observation": observation}
+        exec(code, names)
+        assert names["action"].shape == shape
 
 
 def test_the_page_of_the_zoo_is_the_zoo() -> None:
