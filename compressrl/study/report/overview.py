@@ -61,13 +61,16 @@ def method_table(pooled: Pooled) -> Table:
         "worst policy",
         "not inferior",
         *(f"{metric.title} ratio" for metric in METRICS),
+        "compressing, s",
+        "environment steps",
     )
     text = (
         "Retention is the return of an episode over the interquartile mean (IQM) of its baseline; below it, "
         "the 95 % interval of a bootstrap stratified by policy. “Not inferior” counts policies whose "
         "retention stays above 1 - margin with its whole interval. Ratios are medians over policies, "
         "compressed over baseline. A line “baseline” compares every policy with itself: what differs from 1 "
-        "there is noise."
+        "there is noise. What compressing took is the median over cells, with the most that a cell took below "
+        "it; a cell has one core."
     )
     return Table("methods", "Every method over all policies", columns, tuple(rows), text)
 
@@ -85,6 +88,8 @@ def _method_row(method: Method, groups: Sequence[Group]) -> tuple[Cell, ...]:
         _worst(kept),
         Cell(f"{safe} of {len(kept)}", (), safe, {"": safe}) if kept else tables.number(None),
         *(_median_ratio(groups, metric) for metric in METRICS),
+        _spent(groups, "seconds"),
+        _spent(groups, "environment_steps"),
     )
 
 
@@ -117,6 +122,14 @@ def _median_ratio(groups: Sequence[Group], metric: Metric) -> Cell:
     if not values:
         return tables.number(None, reason=next((r.reason for r in ratios if r.reason), ""))
     return tables.number(median(values), ".2f", note=", ".join(sorted(kinds)))
+
+
+def _spent(groups: Sequence[Group], what: str) -> Cell:
+    values = [float(report["spent"][what]) for group in groups for report in group.reports]
+    if not values:
+        return tables.number(None)
+    middle, most = median(values), max(values)
+    return Cell(f"{middle:,.0f}", (f"{most:,.0f}",), middle, {"": middle, "most": most})
 
 
 def missing_table(outcomes: Sequence[Outcome]) -> Table | None:

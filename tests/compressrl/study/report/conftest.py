@@ -75,6 +75,7 @@ def done() -> Make:
         runtime: str = "onnx",
         baseline: dict[str, object] | None = None,
         compressed: dict[str, object] | None = None,
+        spent: tuple[float, float] = (1.0, 200.0),
     ) -> Outcome:
         after = baseline_returns if compressed_returns is None else compressed_returns
         report = EvaluationReport(
@@ -83,7 +84,7 @@ def done() -> Make:
             compressed=side(after, **(compressed or {})),
             retention=statistics.retention(baseline_returns, after, resamples=50),
             overhead_ns_per_step=1000.0,
-            spent={},
+            spent=dict(zip(("seconds", "environment_steps"), spent, strict=True)),
             host={"cpu": "a CPU", "cores": 2, "compressrl": "0.1.0"},
         )
         cell = Cell(algorithm, env_id, compressor, runtime, repeat, len(after))

@@ -86,11 +86,22 @@ def test_names_from_outside_are_escaped(study_of, done):
         assert tag not in text
 
 
+def test_what_compressing_took_stands_beside_what_it_keeps(study_of, done):
+    spent = {"Ant-v5": (10.0, 5000.0), "Hopper-v5": (30.0, 0.0), "Humanoid-v5": (20.0, 2500.0)}
+    outcomes = [done("sac", env_id, "ptdq", spent=each) for env_id, each in spent.items()]
+    made = page.build(study_of(*outcomes), outcomes, Reference())
+    (methods,) = [table for table in made.all_tables if table.name == "methods"]
+    assert methods.columns[-2:] == ("compressing, s", "environment steps")
+    seconds, steps = methods.rows[1][-2:]
+    assert (seconds.text, seconds.notes) == ("20", ("30",))
+    assert (steps.text, steps.notes) == ("2,500", ("5,000",))
+
+
 def test_energy_is_labelled_wherever_its_number_stands(study_of, done):
     outcomes = [done("sac", "Ant-v5", "ptdq", compressed={"joules": 3e-5})]
     made = page.build(study_of(*outcomes), outcomes, Reference())
     (methods,) = [table for table in made.all_tables if table.name == "methods"]
-    assert methods.rows[1][-1].text == "0.75 (estimated)"
+    assert methods.rows[1][-3].text == "0.75 (estimated)"
 
 
 def test_claims_are_judged_in_html_and_markdown(study_of, done):
