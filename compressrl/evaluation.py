@@ -82,7 +82,7 @@ def evaluate(
     if workers is not None and workers < 1:
         raise UsageError(f"--workers {workers}: at least one process is needed.")
     stages = pipeline.parse(compressor) if compressor else []
-    plugins.create("runtime", runtime)
+    runtime = workloads.resolved(runtime)
     made = workloads.create_profilers(profilers)
     folder = files.make_folder(Path(out)) if out is not None else None
     baseline = policy if isinstance(policy, Policy) else sources.find_policy(algorithm, env_id, policy)

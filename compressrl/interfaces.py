@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +70,20 @@ class PreparingRuntime(Runtime, Protocol):
 
     def prepare(self, policy: Policy) -> Policy:
         """Return the policy in the form that `load` takes without any library but the runtime's own."""
+        ...
+
+
+@runtime_checkable
+class ReplaceableRuntime(Runtime, Protocol):
+    """A runtime that not every machine has, with another one that `evaluate` takes in its place.
+
+    Where runtimes are compared (`profile`, `recommend`, `doctor`), it is left out there, with the reason.
+    """
+
+    fallback: ClassVar[str]  # name of the other one
+
+    def available(self) -> tuple[bool, str]:
+        """(False, what is missing and what to do) where this machine cannot execute any policy in it."""
         ...
 
 

@@ -11,7 +11,14 @@ from typing import Any
 
 from compressrl import plugins
 from compressrl.errors import CompressrlError, UsageError, one_line
-from compressrl.interfaces import DiagnosingProfiler, Finding, PreparingRuntime, Profiler, Runtime
+from compressrl.interfaces import (
+    DiagnosingProfiler,
+    Finding,
+    PreparingRuntime,
+    Profiler,
+    ReplaceableRuntime,
+    Runtime,
+)
 from compressrl.measuring import host
 
 LOOK_SECONDS = 0.5  # /proc/stat counts in 10 ms
@@ -117,6 +124,9 @@ def _run_tiny_policy(name: str) -> Finding:
 
     runtime: Runtime = plugins.create("runtime", name)
     policy = tiny_policy()
+    usable, why = runtime.available() if isinstance(runtime, ReplaceableRuntime) else (True, "")
+    if not usable:
+        return Finding(name, False, why)
     try:
         act = runtime.load(runtime.prepare(policy) if isinstance(runtime, PreparingRuntime) else policy)
     except UsageError as error:  # it says itself what it lacks

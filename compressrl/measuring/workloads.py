@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from compressrl import environments, options, plugins, rollout
-from compressrl.errors import CompressrlError, PluginConflictError, one_line
+from compressrl.errors import CompressrlError, PluginConflictError, UsageError, one_line
 from compressrl.interfaces import (
     Float32Array,
     PolicyFunction,
     PreparingRuntime,
     Profiler,
+    ReplaceableRuntime,
     Runtime,
     Workload,
     WorkloadProfiler,
@@ -66,9 +67,28 @@ class Measured:
     memory: Memory
 
 
+def resolved(runtime: str) -> str:
+    """The runtime, or where this machine lacks it the one in its place, with a warning."""
+    engine = plugins.create("runtime", runtime)
+    usable, reason = engine.available() if isinstance(engine, ReplaceableRuntime) else (True, "")
+    if usable:
+        return runtime
+    logging.getLogger("compressrl").warning(
+        "warning: the runtime %s cannot be used here, %s takes its place: %s",
+        runtime,
+        engine.fallback,
+        reason,
+    )
+    return str(engine.fallback)
+
+
 def load(label: str, policy: Policy, runtime: str) -> Loaded:
     """Load a policy in a runtime, given as `name:key=value`. Raises UsageError where it cannot execute it."""
     engine: Runtime = plugins.create("runtime", runtime)
+    if isinstance(engine, ReplaceableRuntime):
+        usable, reason = engine.available()
+        if not usable:
+            raise UsageError(reason)
     shipped = engine.prepare(policy) if isinstance(engine, PreparingRuntime) else policy
     return Loaded(label, policy, shipped, runtime, engine.load(shipped))
 

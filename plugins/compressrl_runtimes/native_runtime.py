@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -22,16 +22,29 @@ if TYPE_CHECKING:
     from compressrl_runtimes.onnx_runtime import OnnxRuntime
 
 
+PROBE = "int works(void) { return 1; }"
+
+
 @dataclass(frozen=True)
 class NativeRuntime:
     """Executes float and integer policies as compiled C; at this size the library is the cost elsewhere."""
+
+    fallback: ClassVar[str] = "onnx"
+
+    def available(self) -> tuple[bool, str]:
+        """Whether there is a C compiler that works; else what is missing."""
+        try:
+            c_compiler.shared_library(PROBE, lambda: PROBE)
+        except c_compiler.CompilerError as error:
+            return False, str(error)
+        return True, ""
 
     def load(self, policy: Policy) -> PolicyFunction:
         """Return the compiled policy as a function of one observation.
 
         It is not for several threads at once, not even loaded twice: the buffers are the library's.
 
-        Without a working C compiler, ONNX Runtime executes the policy, and a warning says so. Raises
+        Where the compiler fails, ONNX Runtime executes the policy, and a warning says so. Raises
         UsageError for a policy that has no C form, and (from the function) for an observation of another
         size.
         """

@@ -69,7 +69,7 @@ def method_table(pooled: Pooled) -> Table:
         "the 95 % interval of a bootstrap stratified by policy. “Not inferior” counts policies whose "
         "retention stays above 1 - margin with its whole interval. Ratios are medians over policies, "
         "compressed over baseline. A line “baseline” compares every policy with itself: what differs from 1 "
-        "there is noise. What compressing took is the median over cells, with the most that a cell took below "
+        "there is noise. What compressing took is the median over cells, the most that one took below "
         "it; a cell has one core."
     )
     return Table("methods", "Every method over all policies", columns, tuple(rows), text)

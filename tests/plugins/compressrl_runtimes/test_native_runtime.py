@@ -6,10 +6,12 @@ import sys
 import numpy as np
 import pytest
 
+import compressrl
 from compressrl import files, pipeline, sources
 from compressrl.c_code import c_compiler, c_source
 from compressrl.errors import UsageError
 from compressrl.lab import Lab
+from compressrl.measuring import doctor, profiling
 from compressrl.networks import onnx_graph
 from compressrl.testing import RuntimeContract, tiny_policy
 from compressrl.testing.policies import states
@@ -61,6 +63,25 @@ def test_without_a_compiler_onnx_takes_over_and_it_is_said(tmp_path, monkeypatch
         function = NativeRuntime().load(tiny_policy())
     assert "in ONNX Runtime instead: No C compiler (cc, gcc, clang). Install gcc" in caplog.text
     assert np.allclose(function(states(1)[0]), tiny_policy()(states(1)[0]), atol=1e-5)
+
+
+def test_without_a_compiler_a_report_names_what_executed_the_policy(monkeypatch, caplog):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    policy = tiny_policy()
+    report = compressrl.evaluate(
+        compressor="ptsq:calibration_steps=100",
+        policy=policy,
+        runtime="native",
+        episodes=1,
+        profilers=["memory:repeats=1", "energy:windows=2"],
+    )
+    assert report.request.runtime == report.baseline.runtime == "onnx"
+    assert "native cannot be used here, onnx takes its place: The compiler of $CC, no-such" in caplog.text
+    loaded, (skipped,) = profiling.load_all({"baseline": policy}, ["native", "onnx"])
+    assert [each.runtime for each in loaded] == ["onnx"]
+    assert (skipped.runtime, "no-such-compiler" in skipped.reason) == ("native", True)
+    (row,) = [row for row in doctor.examine().runtimes if row.plugin.entry.name == "native"]
+    assert [finding.usable for finding in row.findings] == [False]
 
 
 def test_without_a_compiler_onnx_is_deployed(tmp_path, monkeypatch):
