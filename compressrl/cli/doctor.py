@@ -34,7 +34,7 @@ def _show(examination: Examination) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("", "", "good", "why, and what to do", box=None, pad_edge=False, header_style="bold")
+    table = Table("", "", "ok", "why, and what to do", box=None, pad_edge=False, header_style="bold")
     for column in table.columns:
         column.overflow = "fold"  # a command that is cut short cannot be copied
     shown = ""

@@ -39,7 +39,9 @@ def evaluate(
     train_steps: Annotated[
         int,
         typer.Option(
-            parser=terminal.step_count, metavar="STEPS", help="Steps of training where no policy is found."
+            parser=terminal.step_count,
+            metavar="STEPS",
+            help="Where there is no policy, train one for so many steps (hours).",
         ),
     ] = defaults.TRAINING_STEPS,
     out: Annotated[

@@ -34,7 +34,10 @@ def say(text: str) -> None:
 
 
 def reported(command: Callable[P, None]) -> Callable[P, None]:
-    """Turn what a user can cause into one or two lines on stderr and the exit code of DESIGN: 1 or 2."""
+    """Turn what a user can cause into one or two lines on stderr and an exit code.
+
+    1: ran and failed; 2: wrong usage
+    """
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:

@@ -174,7 +174,7 @@ def _load() -> Condition:
     time.sleep(LOOK_SECONDS)
     seconds, own = time.perf_counter() - started, time.process_time() - own
     others = max(0.0, (host.busy_seconds() or before) - before - own) / seconds
-    value = f"use {others:.1f} of {os.cpu_count()} cores"
+    value = f"busy: {others:.1f} of {os.cpu_count()} cores"
     if others < QUIET:
         return Condition("other processes", True, value)
     remedy = "Stop them (`top` shows which): times scatter, and metered energy is `attributed`."

@@ -1,4 +1,4 @@
-"""A complete plugin: a compressor that rounds the weights of a policy to 4 bits."""
+"""A complete plugin: a compressor that rounds the weights of a policy to few bits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @hookimpl
 def compressrl_compressors() -> list[PluginEntry]:
     """Tell compressrl what there is: name, one line for `list-plugins`, and where the class is."""
-    return [PluginEntry("round", "Rounds weights to 4 bits", "compressrl_rounding:WeightRounding")]
+    return [PluginEntry("round", "Rounds weights to few bits", "compressrl_rounding:WeightRounding")]
 
 
 @dataclass(frozen=True)

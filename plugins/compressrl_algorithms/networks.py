@@ -108,7 +108,7 @@ class Actor(nn.Module):
     ) -> None:
         super().__init__()
         self.hidden, self.heads = hidden, nn.ModuleList(heads)
-        self.stack = _stacked(hidden, heads, bfloat16) if device == "cpu" else None
+        self.stack = stacked(hidden, heads, bfloat16=bfloat16) if device == "cpu" else None
 
     def learnt(self) -> list[torch.Tensor]:
         """What an optimiser moves."""
@@ -150,14 +150,22 @@ class Actor(nn.Module):
         return self.plain(observation_1D) if self.stack is None else self.stack.act(observation_1D)
 
 
-def _stacked(hidden: nn.Sequential, heads: Sequence[nn.Linear], bfloat16: bool) -> MLPStack | None:
+def stacked(hidden: nn.Sequential, heads: Sequence[nn.Module], *, bfloat16: bool) -> MLPStack | None:
+    """A stack whose views these layers become, with the heads side by side as its last layer.
+
+    None where they are no linear layers with ReLU between them; exact types, as a subclass may compute
+    something else.
+    """
     linears = [layer for layer in hidden if type(layer) is nn.Linear]
+    outputs = [head for head in heads if type(head) is nn.Linear]
     expected = [kind for _ in linears for kind in (nn.Linear, nn.ReLU)]
-    if [type(layer) for layer in hidden] != expected or {type(head) for head in heads} != {nn.Linear}:
+    if [type(layer) for layer in hidden] != expected or len(outputs) < len(heads):
         return None
-    sizes = [linears[0].in_features, *(layer.out_features for layer in linears)]
-    stack = kernel_stack.make([*sizes, sum(head.out_features for head in heads)], 1, bfloat16=bfloat16)
-    stack.adopt(0, [*([layer] for layer in linears), list(heads)])
+    if any(layer.bias is None for layer in (*linears, *outputs)):
+        return None
+    sizes = [(linears or outputs)[0].in_features, *(layer.out_features for layer in linears)]
+    stack = kernel_stack.make([*sizes, sum(head.out_features for head in outputs)], 1, bfloat16=bfloat16)
+    stack.adopt(0, [*([layer] for layer in linears), outputs])
     return stack
 
 

@@ -8,13 +8,12 @@ shows.
 
 from __future__ import annotations
 
-import itertools
-
 import torch
 from torch import nn
 
-from compressrl_algorithms import kernel_stack
+from compressrl_algorithms import networks
 from compressrl_algorithms.adam import Adam
+from compressrl_algorithms.mlp_stack import MLPStack
 
 
 class Descent:
@@ -54,15 +53,18 @@ class Descent:
 
 
 class StackDescent(Descent):
-    """By the algorithms' kernel: linear layers with ReLU between them; they become views of its vector."""
+    """By the algorithms' kernel.
+
+    stack: its one network is the student's, whose layers are views of it
+    """
 
     optimizer: Adam
 
+    def __init__(self, student: nn.Sequential, last: int, half_range: torch.Tensor, stack: MLPStack) -> None:
+        self.stack = stack
+        super().__init__(student, last, half_range)
+
     def _optimizer(self) -> Adam:
-        linear = [module for module in self.body.modules() if isinstance(module, nn.Linear)]
-        sizes = [linear[0].in_features, *(layer.out_features for layer in linear)]
-        self.stack = kernel_stack.make(sizes, 1, bfloat16=False)
-        self.stack.adopt(0, [[layer] for layer in linear])
         return Adam([self.stack.vector])
 
     @torch.no_grad()
@@ -76,13 +78,7 @@ def descent(student: nn.Sequential, half_range: torch.Tensor) -> Descent:
     """The fastest one that the student allows."""
     modules = list(student)
     last = max(i for i, module in enumerate(modules) if isinstance(module, nn.Linear))
-    kind = StackDescent if _is_perceptron(modules[: last + 1]) else Descent
-    return kind(student, last, half_range)
-
-
-def _is_perceptron(body: list[nn.Module]) -> bool:
-    # Exact types: a subclass may compute something else.
-    wanted = itertools.cycle((nn.Linear, nn.ReLU))
-    return all(type(module) is kind for module, kind in zip(body, wanted, strict=False)) and all(
-        module.bias is not None for module in body if isinstance(module, nn.Linear)
-    )
+    stack = networks.stacked(nn.Sequential(*modules[:last]), [modules[last]], bfloat16=False)
+    if stack is None:
+        return Descent(student, last, half_range)
+    return StackDescent(student, last, half_range, stack)

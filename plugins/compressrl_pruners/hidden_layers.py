@@ -46,7 +46,7 @@ def hidden_layers(network: nn.Module, observation_size: int) -> HiddenLayers:
     network.requires_grad_(True)
     try:
         with torch.enable_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about what it does not know; `_check` sees what matters
+            warnings.simplefilter("ignore")  # about what it does not know; `check` sees what matters
             graph = torch_pruning.DependencyGraph()
             graph.build_dependency(network, example_inputs=torch.zeros(2, observation_size))
             groups = list(graph.get_all_groups(root_module_types=[nn.Linear]))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from compressrl_distillation.descent import Descent, StackDescent
+from compressrl_distillation.descent import Descent, descent
 
 SIZES = ((17, 64, 6), (17, 128, 6), (348, 128, 17), (348, 256, 17))  # half and whole, as pruning has them
 BATCHES = (256, 1024)
@@ -38,9 +38,10 @@ def main() -> None:
     for inputs, hidden, outputs in SIZES:
         for batch in BATCHES:
             states, actions = torch.randn(batch, inputs), torch.rand(batch, outputs) * 2 - 1
+            limits = torch.ones(outputs)
             both = [
-                kind(student(inputs, hidden, outputs), 4, torch.ones(outputs))
-                for kind in (Descent, StackDescent)
+                Descent(student(inputs, hidden, outputs), 4, limits),
+                descent(student(inputs, hidden, outputs), limits),
             ]
             blocks = [[milliseconds(one, states, actions) for one in both] for _ in range(BLOCKS)]
             plain, kernel = np.median(blocks, axis=0)

@@ -59,7 +59,7 @@ def test_it_is_listed_with_its_owner_and_only_there(beside):
     assert entry == {
         "kind": "compressor",
         "name": "round",
-        "summary": "Rounds weights to 4 bits",
+        "summary": "Rounds weights to few bits",
         "distribution": "compressrl-rounding",
         "version": "0.1.0",
         "target": "compressrl_rounding:WeightRounding",

@@ -133,7 +133,7 @@ def test_what_others_use_is_the_machines_busy_time_less_our_own(monkeypatch: pyt
     busy["others"] = 1.5
     loaded = doctor._load()
     assert loaded.good is False
-    assert loaded.value.startswith("use 1.")
+    assert loaded.value.startswith("busy: 1.")
     monkeypatch.setattr("compressrl.measuring.host.busy_seconds", lambda: None)
     assert doctor._load().good is None
 
