@@ -12,7 +12,7 @@ def test_defaults_are_not_spelt_out():
 
 
 def test_what_was_chosen_can_be_typed_again():
-    chosen = PostTrainingStaticQuantization(method="mse", percentile=99.5, bias_correction=False)
+    chosen = PostTrainingStaticQuantization(method="percentile", percentile=99.5, bias_correction=False)
     typed = step("ptsq", chosen, "figures").removesuffix(" (figures)")
     name, values = plugins.parse(typed)
     assert options.build(PostTrainingStaticQuantization, name, values) == chosen
