@@ -46,8 +46,9 @@ What is missing or short is trained by `python -m compressrl_zoo.campaign train`
 interrupted, the same command goes on.
 `python -m compressrl_zoo.campaign collect` takes finished runs in.
 
-The anchors are of a million steps, and ours of `trpo` and `ppo` of two or three. For `trpo` on Humanoid
-4,745 has been published at three million; ours returns {trpo_humanoid:.0%} of that, and was still rising.
+The anchors of `trpo` and `ppo` are of one to three million steps, ours of two or three. For `trpo` on
+Humanoid, where the anchor is of one, 4,745 has been published at three million; ours returns
+{trpo_humanoid:.0%} of that, and was still rising.
 
 ## HumanoidStandup
 

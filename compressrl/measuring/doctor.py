@@ -16,10 +16,9 @@ from compressrl.interfaces import (
     Finding,
     PreparingRuntime,
     Profiler,
-    ReplaceableRuntime,
     Runtime,
 )
-from compressrl.measuring import host
+from compressrl.measuring import host, workloads
 
 LOOK_SECONDS = 0.5  # /proc/stat counts in 10 ms
 QUIET = 0.1  # cores: with less from others, a busy core of ours has over nine tenths of the busy time
@@ -124,8 +123,7 @@ def _run_tiny_policy(name: str) -> Finding:
 
     runtime: Runtime = plugins.create("runtime", name)
     policy = tiny_policy()
-    usable, why = runtime.available() if isinstance(runtime, ReplaceableRuntime) else (True, "")
-    if not usable:
+    if why := workloads.missing(runtime):
         return Finding(name, False, why)
     try:
         act = runtime.load(runtime.prepare(policy) if isinstance(runtime, PreparingRuntime) else policy)

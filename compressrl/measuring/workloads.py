@@ -70,8 +70,7 @@ class Measured:
 def resolved(runtime: str) -> str:
     """The runtime, or where this machine lacks it the one in its place, with a warning."""
     engine = plugins.create("runtime", runtime)
-    usable, reason = engine.available() if isinstance(engine, ReplaceableRuntime) else (True, "")
-    if usable:
+    if not isinstance(engine, ReplaceableRuntime) or not (reason := missing(engine)):
         return runtime
     logging.getLogger("compressrl").warning(
         "warning: the runtime %s cannot be used here, %s takes its place: %s",
@@ -79,16 +78,20 @@ def resolved(runtime: str) -> str:
         engine.fallback,
         reason,
     )
-    return str(engine.fallback)
+    return engine.fallback
+
+
+def missing(engine: Runtime) -> str:
+    """What this machine lacks for the runtime, "" where it has it."""
+    usable, reason = engine.available() if isinstance(engine, ReplaceableRuntime) else (True, "")
+    return "" if usable else reason
 
 
 def load(label: str, policy: Policy, runtime: str) -> Loaded:
     """Load a policy in a runtime, given as `name:key=value`. Raises UsageError where it cannot execute it."""
     engine: Runtime = plugins.create("runtime", runtime)
-    if isinstance(engine, ReplaceableRuntime):
-        usable, reason = engine.available()
-        if not usable:
-            raise UsageError(reason)
+    if reason := missing(engine):
+        raise UsageError(reason)
     shipped = engine.prepare(policy) if isinstance(engine, PreparingRuntime) else policy
     return Loaded(label, policy, shipped, runtime, engine.load(shipped))
 

@@ -39,10 +39,9 @@ class OnPolicyDistillation(DistillationOptions):
         with one_thread():
             used = lab.environment_steps_used
             states = lab.collect(teacher, self.states_per_round)
-            gathered = lab.environment_steps_used - used
-            done = Distillation(
-                student, as_policy, teacher, states, lab, self, "distillation", gathered
-            ).run()
+            gathered = self.states_per_round
+            task = "distillation"
+            done = Distillation(student, as_policy, teacher, states, lab, self, task, gathered).run()
             steps = lab.environment_steps_used - used
             step = provenance.step("distill", self, *done.figures(), f"{steps} environment steps")
             if policy.form == "integer":
