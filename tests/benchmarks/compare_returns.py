@@ -1,15 +1,16 @@
 """Learning curves of the kernel's path, the plain one and Stable-Baselines3: `make compare-returns`.
 
 SAC with everybody's defaults; every 10,000 steps the mean return of 5 deterministic episodes of the same
-seeds. Ours run from folders and go on where they were interrupted; a run of theirs starts again. What is
-finished is kept, and the table is of whatever there is: a day for 200,000 steps, minutes for a first look.
+seeds. Hours for 200,000 steps, so the finished curves are kept in docs/results/returns/ and not trained again
+(a run of ours goes on from its checkpoint where it was interrupted, one of theirs starts anew); the page and
+the picture beside them, returns.md and returns.svg, are of whatever there is. Several of these can share the
+work: each with its own --seeds, --env or --who.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import json
 import os
 import subprocess
 import sys
@@ -17,16 +18,18 @@ from pathlib import Path
 
 import gymnasium
 import numpy as np
-import torch
+import returns_page
 
 from compressrl import files, runs
 from compressrl.training import LEARNING_CURVE
 
 OURS = {"kernel": {}, "plain": {"CC": "false"}}  # without a compiler it is plain torch
 EVERY = 10_000
+TRAINING = Path("runs/compare_returns")
 
 
-def ours(who: str, env_id: str, seed: int, steps: int, folder: Path) -> list[float]:
+def ours(who: str, env_id: str, seed: int, steps: int) -> list[float]:
+    folder = TRAINING / f"{who}_{env_id}_seed{seed}"
     words = ["train", "--algo", "sac", "--env", env_id, "--steps", str(steps), "--seed", str(seed)]
     words = [sys.executable, "-m", "compressrl", *words, "--out", str(folder)]
     subprocess.run(words, env={**os.environ, **OURS[who]}, check=True)
@@ -36,6 +39,7 @@ def ours(who: str, env_id: str, seed: int, steps: int, folder: Path) -> list[flo
 
 def theirs(env_id: str, seed: int, steps: int) -> list[float]:
     import stable_baselines3
+    import torch
 
     torch.set_num_threads(1)
     # As ours: 10,000 random steps, the time limit is no end.
@@ -58,30 +62,14 @@ def episode(model, env_id: str, seed: int) -> float:
 
 
 def train(who: str, env_id: str, seed: int, options: argparse.Namespace) -> None:
-    path = options.out / f"{who}_{env_id}_seed{seed}_{options.steps}.json"
+    """One curve, unless it is there."""
+    path = returns_page.curve_path(options.out, who, env_id, seed, options.steps)
     if path.exists():
         return
-    folder = options.out / f"{who}_{env_id}_seed{seed}"
-    curve = (
-        theirs(env_id, seed, options.steps)
-        if who == "sb3"
-        else ours(who, env_id, seed, options.steps, folder)
-    )
-    files.write_json_atomic(path, curve)
-
-
-def table(options: argparse.Namespace) -> str:
-    lines = ["| environment | who | seeds | return at the end (lowest to highest) | mean over the curve |"]
-    lines.append("| --- | --- | --- | --- | --- |")
-    for env_id in options.env:
-        for who in options.who:
-            paths = options.out.glob(f"{who}_{env_id}_seed*_{options.steps}.json")
-            curves = np.array([json.loads(path.read_text()) for path in sorted(paths)])
-            if len(curves):
-                end, whole = curves[:, -1], curves.mean()
-                spread = f"{end.mean():.0f} ({end.min():.0f} to {end.max():.0f})"
-                lines.append(f"| {env_id} | {who} | {len(curves)} | {spread} | {whole:.0f} |")
-    return "\n".join(lines)
+    curve = (theirs if who == "sb3" else lambda *cell: ours(who, *cell))(env_id, seed, options.steps)
+    rows = [f"{EVERY * index},{value:.1f}" for index, value in enumerate(curve, start=1)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_text_atomic(path, "\n".join(["step,return_mean", *rows]) + "\n")
 
 
 def main() -> None:
@@ -90,13 +78,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--env", nargs="+", default=["HalfCheetah-v5", "Hopper-v5"])
     parser.add_argument("--who", nargs="+", choices=(*OURS, "sb3"), default=[*OURS, "sb3"])
-    parser.add_argument("--out", type=Path, default=Path("runs/compare_returns"))
+    parser.add_argument("--out", type=Path, default=Path("docs/results"), help="folder of page and curves")
     options = parser.parse_args()
     for seed in options.seeds:
         for env_id in options.env:
             for who in options.who:
                 train(who, env_id, seed, options)
-    print(table(options))
+    returns_page.write(options.out, options.steps)
 
 
 if __name__ == "__main__":

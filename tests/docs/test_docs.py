@@ -112,3 +112,10 @@ def test_the_readmes_function_acts(form: str, tmp_path: Path, monkeypatch: pytes
 def test_the_page_of_the_zoo_is_the_zoo() -> None:
     render = runpy.run_path(str(ROOT / "docs" / "generate_zoo.py"))["render"]
     assert (ROOT / "docs" / "zoo.md").read_text() == render(), "run: python docs/generate_zoo.py"
+
+
+def test_the_page_of_returns_is_that_of_the_curves_beside_it() -> None:
+    page, results = runpy.run_path(str(ROOT / "tests/benchmarks/returns_page.py")), ROOT / "docs/results"
+    assert (results / "returns.md").read_text() == page["render"](results, 200_000), "make compare-returns"
+    kernel, others = np.array([[1.0, 5, 9]]), np.array([[0.0, 4, 5], [2.0, 4, 7]])
+    assert page["within"](kernel, others) == "1 of 3"
