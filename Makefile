@@ -41,6 +41,7 @@ bench-compression: install
 	-$(BIN)/compressrl study run tests/benchmarks/compression.toml
 	$(BIN)/compressrl study report runs/study/compression --out runs/study/compression/compression.html
 	cp runs/study/compression/compression.md docs/results/
+	$(BIN)/python tests/benchmarks/bench_int8.py
 	$(BIN)/python tests/benchmarks/bench_narrow.py
 	$(BIN)/python tests/benchmarks/bench_runtimes.py
 
