@@ -96,7 +96,7 @@ def sbx_rate(python: str, algorithm: str, env_id: str, steps: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
-        "--steps", type=int, default=1300, help="of an off-policy run; ten times as many on-policy"
+        "--steps", type=int, default=1300, help="of an off-policy run; on-policy ones take 16,384"
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
