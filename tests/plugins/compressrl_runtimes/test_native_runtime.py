@@ -32,6 +32,13 @@ def compiled(tmp_path):
     return sorted((tmp_path / "cache" / "compiled").glob("*.so"))
 
 
+def test_an_observation_may_lie_in_memory_as_it_likes():
+    function, state = NativeRuntime().load(tiny_policy()), states(1)[0]
+    expected = function(state)
+    for same in (state.astype(np.float64), np.repeat(state, 2)[::2], state.astype(">f4")):
+        assert np.array_equal(function(same), expected)
+
+
 def test_a_policy_is_compiled_once(tmp_path, monkeypatch):
     NativeRuntime().load(tiny_policy())
     (library,) = compiled(tmp_path)
