@@ -10,6 +10,7 @@ the width alone, never by what is kept. Finished cells are kept in runs/int8/ an
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -22,9 +23,8 @@ from compressrl import environments, files, pipeline, plugins, policy, rollout, 
 from compressrl.episodes.episode_pool import available_cores
 from compressrl.evaluation import episode_seeds
 from compressrl.records import Retention
+from compressrl_zoo.zoo import Zoo
 
-ENVIRONMENTS = ("HalfCheetah-v5", "HumanoidStandup-v5", "Ant-v5", "Humanoid-v5", "Hopper-v5")
-ALGORITHMS = ("trpo", "ppo", "ddpg", "td3", "sac")
 COMPRESSOR = "qat"
 RUNTIME = "onnx"
 NARROW = 0.05  # the upper end of a retention's interval less the lower one
@@ -44,10 +44,12 @@ Worst: {worst}.
 
 
 def measure(cell: tuple[str, str]) -> dict[str, Any]:
-    """Returns of both sides, from the disk if they are there."""
+    """Returns of both sides, from the disk if this policy and these settings have been there."""
     algorithm, env_id = cell
     teacher = sources.existing_policy(algorithm, env_id)
-    path = DONE / f"{algorithm}_{env_id}_{teacher.digest()[:12]}.json"
+    settings = (teacher.digest(), plugins.create("compressor", COMPRESSOR), RUNTIME, NARROW, EPISODES)
+    key = hashlib.sha256(repr(settings).encode()).hexdigest()
+    path = DONE / f"{algorithm}_{env_id}_{key[:12]}.json"
     if not path.exists():
         lab = pipeline.lab_for(teacher, env_id, algorithm, seed=0)
         sides = {"baseline": teacher, "compressed": pipeline.run(pipeline.parse(COMPRESSOR), teacher, lab)}
@@ -96,7 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--jobs", type=int, default=available_cores(), help="policies at once")
     options = parser.parse_args()
-    cells = [(algorithm, env_id) for env_id in ENVIRONMENTS for algorithm in ALGORITHMS]
+    cells = dict.fromkeys((row["algorithm"], row["env_id"]) for row in Zoo().list())
     found = []
     with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
         for each in pool.map(measure, cells):

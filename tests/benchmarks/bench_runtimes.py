@@ -190,9 +190,8 @@ def in_c(
         "read": lambda: reader.sums(ctypes.c_void_p(data.ctypes.data), ctypes.c_long(len(data)), times),
     }
     taken = measure(calls, blocks, 1, cold=False)
-    return float(np.median(taken["act"].wall) / times.value), float(
-        np.median(taken["read"].wall) / times.value
-    )
+    act, read = (float(np.median(taken[name].wall)) / times.value for name in ("act", "read"))
+    return act, read
 
 
 def measure(calls: dict[str, Call], blocks: int, size: int, cold: bool) -> dict[str, Times]:

@@ -66,7 +66,7 @@ def train(who: str, env_id: str, seed: int, options: argparse.Namespace) -> None
     path = returns_page.curve_path(options.out, who, env_id, seed, options.steps)
     if path.exists():
         return
-    curve = (theirs if who == "sb3" else lambda *cell: ours(who, *cell))(env_id, seed, options.steps)
+    curve = theirs(env_id, seed, options.steps) if who == "sb3" else ours(who, env_id, seed, options.steps)
     rows = [f"{EVERY * index},{value:.1f}" for index, value in enumerate(curve, start=1)]
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_text_atomic(path, "\n".join(["step,return_mean", *rows]) + "\n")
