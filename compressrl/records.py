@@ -172,6 +172,12 @@ class Retention:
     difference: float
     difference_ci95: tuple[float, float] | None
 
+    def __str__(self) -> str:
+        if self.value is None:
+            return "n/a"
+        interval = "" if self.ci95 is None else f" ({self.ci95[0]:.1%} to {self.ci95[1]:.1%})"
+        return f"{self.value:.1%}{interval}"
+
 
 @dataclass(frozen=True)
 class ControlStep:

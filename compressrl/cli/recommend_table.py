@@ -51,7 +51,7 @@ def verdict(report: Recommendation) -> str:
     article = "" if chosen.trial.candidate.stages else "the "
     parts = [f"Verdict: ship {article}{chosen.trial.label}, in {chosen.runtime}."]
     if chosen.trial.candidate.stages:
-        kept = _kept(report.kept(chosen.trial))
+        kept = str(report.kept(chosen.trial))
         parts.append(f"It keeps {kept} of the return on episodes that the search has not seen.")
     else:
         by = f"better by {report.request.objective}"
@@ -84,8 +84,8 @@ def _nothing(report: Recommendation, minimum: str) -> str:
     kept, needed = report.kept(near), report.episodes_needed(near)
     lower = "" if kept.ci95 is None else f", or --min-retention {int(1000 * kept.ci95[0]) / 1000:g}"
     if needed is not None:
-        return f"{none} Closest is {near.label} with {_kept(kept)}: try --episodes {needed}{lower}."
-    return f"{none} Closest is {near.label} with {_kept(kept)}: more episodes will not do{lower}."
+        return f"{none} Closest is {near.label} with {kept}: try --episodes {needed}{lower}."
+    return f"{none} Closest is {near.label} with {kept}: more episodes will not do{lower}."
 
 
 def _front(report: Recommendation) -> Table:
@@ -143,10 +143,10 @@ def _confirmed(report: Recommendation, trial: Trial) -> bool:
 def _story(report: Recommendation, trial: Trial) -> str:
     assert trial.retention is not None
     spent = "" if trial.label == ORIGINAL else f" ({trial.seconds:.0f} s, {trial.environment_steps:,} steps)"
-    parts = [f"{_kept(trial.retention)} over {trial.retention.pairs} episodes{spent}"]
+    parts = [f"{trial.retention} over {trial.retention.pairs} episodes{spent}"]
     parts += [f"dropped: {trial.dropped}"] if trial.dropped else []
     if confirmed := report.confirmations.get(trial.label):
-        parts.append(f"fresh episodes: {_kept(confirmed)}")
+        parts.append(f"fresh episodes: {confirmed}")
     parts += [f"not in {' or '.join(s.runtime for s in trial.skipped)}"] if trial.skipped else []
     return "; ".join(parts)
 
@@ -165,14 +165,8 @@ def _energy_unit(report: Recommendation) -> tuple[str, str]:
     return ("energy", "µJ") if kinds <= set(METERED) else ("CPU time", "CPU µs")
 
 
-def _kept(kept: Retention) -> str:
-    if kept.value is None or kept.ci95 is None:
-        return "n/a"
-    return f"{kept.value:.1%} ({kept.ci95[0]:.1%} to {kept.ci95[1]:.1%})"
-
-
 def _interval(kept: Retention) -> str:
-    """As `_kept`, for a narrow column."""
+    """For a narrow column."""
     if kept.value is None or kept.ci95 is None:
         return "n/a"
     return f"{100 * kept.value:.1f} ({100 * kept.ci95[0]:.1f}…{100 * kept.ci95[1]:.1f})"

@@ -84,14 +84,9 @@ def table(found: list[dict[str, Any]]) -> tuple[str, str]:
         name, sides = f"{cell['algorithm']} {cell['env_id']}", (cell["baseline"], cell["compressed"])
         kept[name] = statistics.retention(*sides)
         means = [f"{np.mean(side):,.0f} ± {np.std(side):,.0f}" for side in sides]
-        lines.append(f"| {' | '.join([name, str(len(sides[0])), *means, words(kept[name])])} |")
+        lines.append(f"| {' | '.join([name, str(len(sides[0])), *means, str(kept[name])])} |")
     worst = min(kept, key=lambda name: kept[name].value)
-    return "\n".join(lines), f"{worst}, {words(kept[worst])}"
-
-
-def words(kept: Retention) -> str:
-    low, high = kept.ci95
-    return f"{kept.value:.1%} ({low:.1%} to {high:.1%})"
+    return "\n".join(lines), f"{worst}, {kept[worst]}"
 
 
 def main() -> None:

@@ -112,9 +112,7 @@ def row(found: dict[str, Any]) -> str:
         f"{np.mean(base):,.0f} ± {np.std(base):,.0f}",
     ]
     for name in ("pruned", "distilled", "trained"):
-        kept = statistics.retention(base, found["returns"][name])
-        low, high = kept.ci95
-        words.append(f"{kept.value:.1%} ({low:.1%} to {high:.1%})")
+        words.append(str(statistics.retention(base, found["returns"][name])))
     return f"| {' | '.join(words)} |"
 
 

@@ -52,8 +52,7 @@ def main() -> None:
             for act in (teacher, compressed, unrounded(compressed))
         )
         for name, returns in zip(("8 bits", "unrounded"), others, strict=True):
-            kept = statistics.retention(base, returns)
-            print(f"{cell}, {name}: {kept.value:.1%} ({kept.ci95[0]:.1%} to {kept.ci95[1]:.1%})", flush=True)
+            print(f"{cell}, {name}: {statistics.retention(base, returns)}", flush=True)
 
 
 if __name__ == "__main__":
