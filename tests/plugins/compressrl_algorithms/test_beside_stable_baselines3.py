@@ -1,4 +1,4 @@
-"""Our updates are those of Stable-Baselines3: same weights, transitions and noise, in float32."""
+"""Our updates and the loop around them are those of Stable-Baselines3, where all randomness is the same."""
 
 import gymnasium
 import pytest
@@ -8,6 +8,8 @@ from stable_baselines3.common import logger
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import nn
 
+from compressrl.lab import Lab
+from compressrl.training import TrainingSession
 from compressrl_algorithms import networks
 from compressrl_algorithms.ddpg import DDPG
 from compressrl_algorithms.off_policy import Setup
@@ -137,3 +139,80 @@ def test_ddpg(batches):
     learner, model = pair(DDPG(**OPTIONS), stable_baselines3.DDPG)
     model.critic.optimizer.param_groups[0]["eps"] *= 2
     assert_they_stay_together(learner, model, batches)
+
+
+class CountedResets(gymnasium.Wrapper):
+    """Each reset is of a seed of its own, whoever asks."""
+
+    resets = 0
+
+    def reset(self, *, seed=None, options=None):
+        self.resets += 1
+        return self.env.reset(seed=self.resets)
+
+
+LOOP_ENVIRONMENT, STEPS, STARTS = "CountedResets-v0", 1500, 1000
+
+
+@pytest.fixture
+def loop_environment():
+    def make():
+        # So short that some episodes end by their time, others by a fall.
+        return CountedResets(gymnasium.make(ENVIRONMENT, max_episode_steps=20))
+
+    gymnasium.register(LOOP_ENVIRONMENT, make)
+    yield
+    del gymnasium.registry[LOOP_ENVIRONMENT]
+
+
+class TheirLoop(stable_baselines3.SAC):
+    """Their environment, replay memory and schedule around a learner of ours; draws as our loop does."""
+
+    def host(self, learner, generator):
+        self.learner, self.generator = learner, generator
+
+    def _sample_action(self, learning_starts, action_noise=None, n_envs=1):
+        if self.num_timesteps < learning_starts:
+            action = torch.rand(self.action_space.shape, generator=self.generator)[None] * 2 - 1
+        else:
+            action = self.learner.explore(torch.from_numpy(self._last_obs).float(), self.generator)
+        return action.numpy().copy(), action.numpy().copy()
+
+    def train(self, gradient_steps, batch_size=64):
+        assert gradient_steps == 1
+        index = torch.randint(self.replay_buffer.size(), (BATCH,), generator=self.generator)
+        drawn = self.replay_buffer._get_samples(index.numpy())
+        not_terminated = 1 - drawn.dones.float()[:, 0]
+        observation, successor = drawn.observations.float(), drawn.next_observations.float()
+        batch = Batch(observation, drawn.actions, drawn.rewards[:, 0], not_terminated, successor)
+        self.learner.update(batch, self.generator)
+
+
+@pytest.mark.parametrize("algorithm", [SAC, TD3, DDPG], ids=lambda a: a.name)
+def test_the_loop(algorithm, loop_environment, tmp_path):
+    """To the last bit, evaluations and checkpoints on our side included."""
+    evaluations = []
+
+    def evaluate(policy):
+        evaluations.append(policy)
+        return 0.0
+
+    every = {"evaluation_every": 200, "checkpoint_every": 200}
+    session = TrainingSession(steps=STEPS, folder=tmp_path, evaluate=evaluate, **every)
+    options = algorithm(learning_starts=STARTS)
+    lab = Lab(LOOP_ENVIRONMENT, training=session)
+    ours = options.train(lab)
+    assert len(evaluations) == 8
+
+    model = TheirLoop("MlpPolicy", LOOP_ENVIRONMENT, device="cpu", learning_starts=STARTS)
+    inputs, actions = model.observation_space.shape[0], model.action_space.shape[0]
+    weights = torch.Generator().manual_seed(lab.seed)
+    actor = networks.mlp([inputs, 256, 256, actions], weights)
+    learner = options.learner(Setup(actor, inputs, actions, "cpu", False, weights))
+    model.host(learner, torch.Generator().manual_seed(lab.seed))
+    model.learn(STEPS)
+    assert model.replay_buffer.timeouts[:STEPS].sum() > 10
+    assert model.replay_buffer.dones[:STEPS].sum() > model.replay_buffer.timeouts[:STEPS].sum() + 10
+    for layer, theirs in zip(linears(ours.network), linears(learner.actor), strict=True):
+        assert torch.equal(layer.weight, theirs.weight)
+        assert torch.equal(layer.bias, theirs.bias)
