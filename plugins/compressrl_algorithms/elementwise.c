@@ -1,4 +1,4 @@
-/* What the off-policy updates do between the passes through networks; see elementwise.py for what and why. */
+/* What the updates do between the passes through networks; see elementwise.py for what and why. */
 #include <math.h>
 
 static float clamp(float x, float low, float high) { return x < low ? low : x > high ? high : x; }
@@ -97,6 +97,47 @@ double squared_error(const float *values, const float *target, long count, long 
             sum += error * error;
         }
     return 0.5 * sum / (double)batch;
+}
+
+/* mean, actions [batch][size] of a Gaussian, log_std [size] -> gradients of PPO's loss; said: the loss, the
+ * estimated divergence and the share of ratios that are clipped */
+void clipped_surrogate(const float *mean, const float *log_std, const float *actions, const float *old_log_prob,
+                       const float *advantages, long batch, long size, float clip, float entropy, float *of_mean,
+                       float *of_log_std, double *said)
+{
+    double total = 0, squares = 0, entropy_of = 0, gain = 0, divergence = 0, clipped = 0;
+    for (long b = 0; b < batch; b++)
+        total += advantages[b];
+    const double middle = total / (double)batch;
+    for (long b = 0; b < batch; b++)
+        squares += (advantages[b] - middle) * (advantages[b] - middle);
+    const double deviation = sqrt(squares / (double)batch) + 1e-8;
+    for (long a = 0; a < size; a++) {
+        entropy_of += log_std[a];
+        of_log_std[a] = -entropy;
+    }
+    for (long b = 0; b < batch; b++, mean += size, actions += size, of_mean += size) {
+        double sum = -0.5 * log(6.283185307179586) * (double)size - entropy_of;
+        for (long a = 0; a < size; a++) {
+            of_mean[a] = (actions[a] - mean[a]) * expf(-log_std[a]); /* for now: the deviation in units of std */
+            sum += -0.5 * of_mean[a] * of_mean[a];
+        }
+        const double log_ratio = sum - old_log_prob[b], ratio = exp(log_ratio);
+        const double advantage = (advantages[b] - middle) / deviation, free = ratio * advantage;
+        const double held = (ratio < 1 - clip ? 1 - clip : ratio > 1 + clip ? 1 + clip : ratio) * advantage;
+        const float of_log_prob = free <= held ? (float)(-free / (double)batch) : 0;
+        gain += free <= held ? free : held;
+        divergence += ratio - 1 - log_ratio;
+        clipped += fabs(ratio - 1) > clip;
+        for (long a = 0; a < size; a++) {
+            const float z = of_mean[a];
+            of_mean[a] = of_log_prob * z * expf(-log_std[a]);
+            of_log_std[a] += of_log_prob * (z * z - 1);
+        }
+    }
+    said[0] = -gain / (double)batch - entropy * entropy_of;
+    said[1] = divergence / (double)batch;
+    said[2] = clipped / (double)batch;
 }
 
 void polyak(float *target, const float *source, long size, float tau)

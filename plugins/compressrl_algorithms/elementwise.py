@@ -1,4 +1,4 @@
-"""What the off-policy updates do between the passes through networks, with its gradients.
+"""What the updates do between the passes through networks, with its gradients.
 
 Each function is a dozen torch operations on small tensors, of which dispatch is nearly all the cost: some
 20 µs each where the passes between them have emptied the caches. On the CPU it is one call of elementwise.c;
@@ -17,6 +17,7 @@ import torch
 from torch.nn import functional
 
 from compressrl_algorithms.kernel import kernel, takes
+from compressrl_algorithms.rollout_buffer import Batch
 
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 Scalar = float | torch.Tensor
@@ -158,6 +159,53 @@ def squared_error(values_NB: torch.Tensor, target_B: torch.Tensor) -> tuple[Scal
         values_NB.data_ptr(), target_B.data_ptr(), count, batch, gradient_NB.data_ptr()
     )
     return loss, gradient_NB
+
+
+class Surrogate(NamedTuple):
+    """PPO's loss on a minibatch, its gradients, and what it says about the step so far."""
+
+    loss: Scalar
+    approximate_kl: Scalar  # nats, between the policy that acted and this one
+    clipped: Scalar  # share of the samples outside the clip range
+    of_mean: torch.Tensor  # (B, A)
+    of_log_std: torch.Tensor  # (A,)
+
+
+@torch.no_grad()
+def clipped_surrogate(
+    mean_BA: torch.Tensor, log_std_A: torch.Tensor, batch: Batch, clip: float, entropy: float
+) -> Surrogate:
+    """Negative clipped surrogate objective with entropy bonus: PPO (arXiv 1707.06347) eq. 7, last term of 9.
+
+    Advantages are normalised in each minibatch, so that the step does not depend on the scale of the returns.
+    The KL divergence is estimated without bias, never below 0, with low variance (Schulman 2020, "k3").
+    Where the minimum takes the clipped ratio, there is no gradient.
+    """
+    library, (count, size) = kernel(), mean_BA.shape
+    given = mean_BA, log_std_A, batch.actions, batch.log_probs, batch.advantages
+    if library is None or not takes(*given):
+        z_BA = (batch.actions - mean_BA) * torch.exp(-log_std_A)
+        log_prob_B = -0.5 * z_BA.square().sum(1) - log_std_A.sum() - 0.5 * math.log(2 * math.pi) * size
+        log_ratio_B = log_prob_B - batch.log_probs
+        ratio_B = log_ratio_B.exp()
+        centred_B = batch.advantages - batch.advantages.mean()
+        advantage_B = centred_B / (centred_B.square().mean().sqrt() + 1e-8)
+        free_B, held_B = ratio_B * advantage_B, ratio_B.clamp(1 - clip, 1 + clip) * advantage_B
+        of_log_prob_B1 = torch.where(free_B <= held_B, -free_B / count, 0.0).unsqueeze(1)
+        return Surrogate(
+            -torch.minimum(free_B, held_B).mean() - entropy * log_std_A.sum(),
+            (ratio_B - 1 - log_ratio_B).mean(),
+            ((ratio_B - 1).abs() > clip).float().mean(),
+            of_log_prob_B1 * z_BA * torch.exp(-log_std_A),
+            (of_log_prob_B1 * (z_BA.square() - 1)).sum(0) - entropy,
+        )
+    of_mean_BA, of_log_std_A, said = torch.empty(count, size), torch.empty(size), (ctypes.c_double * 3)()
+    library.clipped_surrogate(
+        *(part.data_ptr() for part in given), count, size, clip, entropy,
+        of_mean_BA.data_ptr(), of_log_std_A.data_ptr(), said,
+    )  # fmt: skip
+    loss, approximate_kl, clipped = said
+    return Surrogate(loss, approximate_kl, clipped, of_mean_BA, of_log_std_A)
 
 
 def polyak(target: torch.Tensor, source: torch.Tensor, tau: float) -> None:

@@ -1,4 +1,4 @@
-"""The C code of the off-policy updates, compiled for this machine at its first use."""
+"""The C code of the updates, compiled for this machine at its first use."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ SIGNATURES = {
     "stack_scratch_bytes": [POINTER, INT, INT],
     "stack_forward": [POINTER, INT, POINTER, INT, POINTER, POINTER],
     "stack_backward": [POINTER, INT, *[POINTER] * 4, INT],
+    "stack_tangent": [POINTER] * 4,
     "stack_act": [POINTER] * 4,
     "adam_step": [POINTER] * 3,
     "stack_descend": [POINTER] * 4,
@@ -31,6 +32,7 @@ SIGNATURES = {
     "value_loss": [POINTER, LONG, LONG, POINTER],
     "bellman_target": [*[POINTER, LONG] * 2, POINTER, LONG, LONG, POINTER, FLOAT, FLOAT, POINTER],
     "squared_error": [POINTER, POINTER, LONG, LONG, POINTER],
+    "clipped_surrogate": [*[POINTER] * 5, LONG, LONG, FLOAT, FLOAT, *[POINTER] * 3],
     "polyak": [POINTER, POINTER, LONG, FLOAT],
 }
 RETURN_DOUBLE = ("squared_error", "value_loss", "stack_regress", "stack_value_loss")
@@ -44,6 +46,7 @@ class Stack(ctypes.Structure):
         ("layers", INT),
         ("count", INT),
         ("batch", INT),
+        ("tanh", INT),
         *((name, POINTER) for name in ("vector", "kept", "values", "gradient")),
     )
 

@@ -17,10 +17,10 @@ import torch
 from compressrl_algorithms.adam import Adam
 from compressrl_algorithms.elementwise import Scalar
 from compressrl_algorithms.kernel import Inputs, Stack, kernel, scratch, takes
-from compressrl_algorithms.mlp_stack import MLPStack
+from compressrl_algorithms.mlp_stack import Activation, MLPStack
 
 
-def make(sizes: Sequence[int], count: int, *, bfloat16: bool) -> MLPStack:
+def make(sizes: Sequence[int], count: int, *, bfloat16: bool, activation: Activation = "relu") -> MLPStack:
     """A stack of C where there is a compiler; multiplies in bfloat16 if asked to and where that is faster.
 
     The kernel, of this and all other stacks, then has as many threads as torch has now.
@@ -28,9 +28,9 @@ def make(sizes: Sequence[int], count: int, *, bfloat16: bool) -> MLPStack:
     bfloat16 = bfloat16 and kernel(bfloat16=True) is not None
     library = kernel(bfloat16=bfloat16)
     if library is None:
-        return MLPStack(sizes, count)
+        return MLPStack(sizes, count, activation)
     library.use_threads(torch.get_num_threads())
-    return KernelStack(sizes, count, bfloat16=bfloat16)
+    return KernelStack(sizes, count, activation, bfloat16=bfloat16)
 
 
 class Memory(NamedTuple):
@@ -55,8 +55,10 @@ class KernelStack(MLPStack):
 
     forgotten = MLPStack.forgotten | {"memories", "parameter_gradient"}
 
-    def __init__(self, sizes: Sequence[int], count: int, *, bfloat16: bool) -> None:
-        super().__init__(sizes, count)
+    def __init__(
+        self, sizes: Sequence[int], count: int, activation: Activation = "relu", *, bfloat16: bool
+    ) -> None:
+        super().__init__(sizes, count, activation)
         self.in_bfloat16 = bfloat16
 
     def forward(self, *inputs_BI: torch.Tensor) -> torch.Tensor:
@@ -76,11 +78,12 @@ class KernelStack(MLPStack):
         self.latest = Pass(self._memory(len(inputs_BI[0])), count or self.count, inputs_BI[-1].shape[1])
         return self._call(self.latest.memory, self.latest.networks, inputs_BI, keep=True)
 
-    def gradient(self, of_outputs: torch.Tensor) -> torch.Tensor:
+    def gradient(self, of_outputs: torch.Tensor, *, retain: bool = False) -> torch.Tensor:
         """As MLPStack's; that of the parameters is overwritten by the next one."""
         if not isinstance(self.latest, Pass):
-            return super().gradient(of_outputs)
-        (memory, count, columns), self.latest = self.latest, None
+            return super().gradient(of_outputs, retain=retain)
+        memory, count, columns = self.latest
+        self.latest = self.latest if retain else None
         of_outputs = of_outputs.contiguous()
         gradient = of_outputs.new_empty(memory.stack.batch, columns) if columns else self.parameter_gradient
         targets = (None, gradient.data_ptr()) if columns else (gradient.data_ptr(), None)
@@ -93,6 +96,19 @@ class KernelStack(MLPStack):
             columns,
         )
         return gradient
+
+    def tangent(self, direction: torch.Tensor) -> torch.Tensor:
+        if not isinstance(self.latest, Pass):
+            return super().tangent(direction)
+        memory, direction = self.latest.memory, direction.contiguous()
+        outputs_NBO = torch.empty(self.count, memory.stack.batch, self.sizes[-1])
+        memory.library.stack_tangent(
+            ctypes.byref(memory.stack),
+            direction.data_ptr(),
+            scratch(memory.scratch),
+            outputs_NBO.data_ptr(),
+        )
+        return outputs_NBO
 
     def descend(self, of_outputs: torch.Tensor, optimizer: Adam) -> None:
         if not isinstance(self.latest, Pass):
@@ -174,7 +190,8 @@ class KernelStack(MLPStack):
             values = torch.empty(self.count, batch, self.sizes[-1])
             rooms = (self.vector, kept, values, self.parameter_gradient)
             addresses = (room.data_ptr() for room in rooms)
-            stack = Stack(ctypes.addressof(sizes), layers, self.count, batch, *addresses)
+            shape = layers, self.count, batch, self.activation == "tanh"
+            stack = Stack(ctypes.addressof(sizes), *shape, *addresses)
             needed = library.stack_scratch_bytes(sizes, layers, batch)
             self.memories[batch] = Memory(library, stack, (sizes, *rooms), needed)
         return self.memories[batch]

@@ -1,14 +1,16 @@
-/* Forward and backward pass of N multilayer perceptrons of one shape, ReLU between their layers, in the numbers of
- * numbers.c; see kernel_stack.py; and Adam. */
+/* Forward and backward pass of N multilayer perceptrons of one shape, ReLU or tanh between their layers, in the
+ * numbers of numbers.c; see kernel_stack.py; and Adam. */
 #if defined(STACK_SUPPORTED)
 #include <math.h>
 
 /* What becomes of a product's sums. */
 struct finish {
     const float *bias;    /* [N], added; or NULL */
-    const number *mask;   /* [rows][stride], sums stay where it is not zero; or NULL */
-    const int *row_of;    /* [M] the rows of `mask` and `out` that are meant; or NULL: the same */
-    int relu;
+    const float *others;  /* [M][stride], added; or NULL */
+    int activated;        /* then goes through the activation, which is ReLU or */
+    int tanh;
+    const number *below;  /* [rows][stride] activations whose slope sums are multiplied with; or NULL */
+    const int *row_of;    /* [M] the rows of `below` and `out` that are meant; or NULL: the same */
     float *out; /* [out_rows][out_columns] or NULL: the sums in float, */
     int out_rows, out_columns, accumulate; /* added to what is there */
     number *rows; /* [M][stride] or NULL: as numbers */
@@ -25,10 +27,14 @@ INLINE void finish_tile(const struct finish *f, lanes sum[6][TILE_COLUMNS], int 
             lanes v = sum[i][j];
             if (f->bias)
                 v += load(f->bias + column);
-            if (f->relu)
-                v = relu(v);
-            if (f->mask)
-                v = where_not_zero(v, numbers(f->mask + row * f->stride + column));
+            if (f->others)
+                v += load(f->others + place);
+            if (f->activated)
+                v = f->tanh ? tanh_of(v) : relu(v);
+            if (f->below) {
+                const lanes h = numbers(f->below + row * f->stride + column);
+                v = f->tanh ? v * (1 - h * h) : where_not_zero(v, h);
+            }
             if (f->out && m + i < f->out_rows) {
                 float *cells = f->out + row * f->out_columns + column;
                 if (f->accumulate)
@@ -117,6 +123,7 @@ static void single_output(const number *x, int rows, long stride, const float *w
 struct stack {
     const int *sizes;
     int layers, count, batch;
+    int tanh;        /* between the layers; else ReLU */
     float *vector;   /* all parameters */
     number *kept;    /* of a pass for its gradient */
     float *values;   /* room for [count][batch][outputs] */
@@ -143,7 +150,7 @@ static long input_numbers(const struct stack *s, int layers)
 /* What a stack keeps of a pass for its gradient: inputs of all layers of all networks. */
 long stack_kept_bytes(const int *sizes, int layers, int count, int batch)
 {
-    const struct stack s = {sizes, layers, count, batch, 0, 0, 0, 0};
+    const struct stack s = {.sizes = sizes, .layers = layers, .count = count, .batch = batch};
     return (long)sizeof(number) * count * input_numbers(&s, layers);
 }
 
@@ -175,7 +182,7 @@ static struct scratch cut(char *memory, const struct stack *s)
 
 long stack_scratch_bytes(const int *sizes, int layers, int batch)
 {
-    const struct stack s = {sizes, layers, 1, batch, 0, 0, 0, 0};
+    const struct stack s = {.sizes = sizes, .layers = layers, .count = 1, .batch = batch};
     return (long)(uintptr_t)(cut(0, &s).row_of + batch);
 }
 
@@ -223,7 +230,7 @@ void stack_forward(const struct stack *s, int used, const struct inputs *in, int
         const number *input = first;
         for (int i = 0; i < s->layers; i++) {
             const int inputs = sizes[i], outputs = sizes[i + 1], last = i + 1 == s->layers;
-            struct finish f = {.bias = scratch.bias, .relu = !last, .stride = wide(outputs)};
+            struct finish f = {.bias = scratch.bias, .activated = !last, .tanh = s->tanh, .stride = wide(outputs)};
             long weight, bias;
             offsets(s, n, i, &weight, &bias);
             if (last && outputs == 1) {
@@ -310,11 +317,11 @@ void stack_backward(const struct stack *s, int used, const float *out_gradient, 
             if (i || input_gradient) {
                 /* (batch x outputs) . (outputs x inputs), of the first layer only the columns that are asked for */
                 const int from = i ? 0 : inputs - columns;
-                struct finish f = {.stride = wide(inputs - from), .row_of = row_of};
+                struct finish f = {.stride = wide(inputs - from), .tanh = s->tanh, .row_of = row_of};
                 transpose_floats(s->vector + weight + from * (long)outputs, inputs - from, outputs, scratch.weight,
                                  f.stride);
                 if (i) {
-                    f.mask = input;
+                    f.below = input;
                     f.rows = scratch.next_rows;
                 } else {
                     f.out = input_gradient;
@@ -328,6 +335,45 @@ void stack_backward(const struct stack *s, int used, const float *out_gradient, 
             }
         }
     }
+}
+
+/* How outputs of the pass that was kept move with the parameters in a direction: -> out [count][batch][outputs].
+ * Sums of a layer move with its weights and with its input. */
+void stack_tangent(const struct stack *s, const float *direction, char *memory, float *out)
+{
+    struct scratch scratch = cut(memory, s);
+    float *const with_weights = (float *)scratch.input; /* and .sums behind it: [batch][most] */
+    const int *const sizes = s->sizes, batch = s->batch;
+    for (int n = 0; n < s->count; n++)
+        for (int i = 0; i < s->layers; i++) {
+            const int inputs = sizes[i], outputs = sizes[i + 1], last = i + 1 == s->layers, of = (int)wide(outputs);
+            const number *const input = input_rows(s->kept, s, n, i);
+            number *const moved = scratch.rows;
+            struct finish f = {.bias = scratch.bias, .tanh = s->tanh, .stride = of};
+            long weight, bias;
+            offsets(s, n, i, &weight, &bias);
+            memset(scratch.bias, 0, sizeof(float) * of);
+            memcpy(scratch.bias, direction + bias, sizeof(float) * outputs);
+            if (last) {
+                f.out = out + (long)n * batch * outputs;
+                f.out_rows = batch;
+                f.out_columns = outputs;
+            } else {
+                f.below = input_rows(s->kept, s, n, i + 1);
+                f.rows = scratch.next_rows;
+            }
+            if (i) {
+                const struct finish sums = {.out = with_weights, .out_rows = batch, .out_columns = of, .stride = of};
+                product((const unit *)input, wide(inputs) / TOGETHER, 1,
+                        units_of_floats(direction + weight, inputs, outputs, scratch.weight), of, units(inputs), batch, of,
+                        &sums);
+                f.others = with_weights;
+            }
+            product((const unit *)(i ? moved : input), wide(inputs) / TOGETHER, 1,
+                    units_of_floats((i ? s->vector : direction) + weight, inputs, outputs, scratch.weight), of,
+                    units(inputs), batch, of, &f);
+            scratch.rows = scratch.next_rows, scratch.next_rows = moved;
+        }
 }
 
 /* One observation through network 0 in float: x [sizes[0]] -> out. */
@@ -346,8 +392,10 @@ void stack_act(const struct stack *s, const float *x, char *memory, float *out)
             for (int c = 0; c < inputs; c++)
                 for (int j = 0; j < TILE_COLUMNS; j++)
                     sum[j] += x[c] * load_part(s->vector + weight + (long)c * outputs + o + j * LANES, outputs - o - j * LANES);
-            for (int j = 0; j < TILE_COLUMNS; j++)
-                store_part(result + o + j * LANES, last ? sum[j] : relu(sum[j]), outputs - o - j * LANES);
+            for (int j = 0; j < TILE_COLUMNS; j++) {
+                const lanes activated = last ? sum[j] : s->tanh ? tanh_of(sum[j]) : relu(sum[j]);
+                store_part(result + o + j * LANES, activated, outputs - o - j * LANES);
+            }
         }
         x = next, next = hidden, hidden = result;
     }

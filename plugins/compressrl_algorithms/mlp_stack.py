@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -21,6 +21,21 @@ from compressrl_algorithms.adam import Adam
 from compressrl_algorithms.elementwise import Scalar
 
 
+@torch.enable_grad()
+def tangent(
+    outputs: torch.Tensor, sources: Sequence[torch.Tensor], directions: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """How outputs move with their sources in these directions, by two reverse passes.
+
+    The gradient of the sources is linear in that of the outputs, and its slope along the directions is sought
+    (Townsend 2017, "A new trick for calculating Jacobian vector products").
+    """
+    of_outputs = torch.zeros_like(outputs, requires_grad=True)
+    gradients = torch.autograd.grad(outputs, sources, of_outputs, create_graph=True)
+    along = torch.stack([(g * d).sum() for g, d in zip(gradients, directions, strict=True)]).sum()
+    return torch.autograd.grad(along, of_outputs, retain_graph=True)[0]
+
+
 class Layer(NamedTuple):
     """One layer of all networks, as views of a vector."""
 
@@ -28,20 +43,25 @@ class Layer(NamedTuple):
     bias: torch.Tensor  # (N, 1, O)
 
 
+Activation = Literal["relu", "tanh"]
+
+
 class MLPStack(nn.Module):
-    """N perceptrons with ReLU between their layers; `vector` (P,) float32 holds all parameters.
+    """N perceptrons; `vector` (P,) float32 holds all parameters.
 
     Inputs are one tensor or two, (B, I) each, that stand side by side; outputs are (N, B, O).
 
-    sizes: inputs, hidden widths, outputs
+    sizes:      inputs, hidden widths, outputs
+    activation: between their layers
     """
 
     forgotten: frozenset[str] = frozenset({"matrices", "latest"})  # by copies: the original's views and pass
     latest: Any = None  # the pass whose gradient may be asked for
 
-    def __init__(self, sizes: Sequence[int], count: int) -> None:
+    def __init__(self, sizes: Sequence[int], count: int, activation: Activation = "relu") -> None:
         super().__init__()
-        self.sizes, self.count = tuple(sizes), count
+        self.sizes, self.count, self.activation = tuple(sizes), count, activation
+        self.activate = torch.tanh if activation == "tanh" else torch.relu
         length = count * sum((inputs + 1) * outputs for inputs, outputs in pairwise(sizes))
         self.vector = nn.Parameter(torch.zeros(length))
 
@@ -100,16 +120,27 @@ class MLPStack(nn.Module):
         self.latest = outputs, last
         return outputs.detach()
 
-    def gradient(self, of_outputs: torch.Tensor) -> torch.Tensor:
+    def gradient(self, of_outputs: torch.Tensor, *, retain: bool = False) -> torch.Tensor:
         """Of the parameters or the input, from that of the outputs of the latest `learn` or `probe`.
+
+        retain: the pass may be asked again, as long as the parameters stay
 
         Raises RuntimeError where there is none, or another call has used it up.
         """
         if self.latest is None:
             raise RuntimeError("No pass to take the gradient of: call learn or probe first.")
-        (outputs, source), self.latest = self.latest, None
-        gradient: torch.Tensor = torch.autograd.grad(outputs, source, of_outputs)[0]
+        outputs, source = self.latest
+        self.latest = self.latest if retain else None
+        gradient: torch.Tensor = torch.autograd.grad(outputs, source, of_outputs, retain_graph=retain)[0]
         return gradient
+
+    def tangent(self, direction: torch.Tensor) -> torch.Tensor:
+        """How the outputs of the latest `learn` move with the parameters in this direction (P,).
+
+        The pass is retained.
+        """
+        outputs, source = self.latest
+        return tangent(outputs, [source], [direction])
 
     def descend(self, of_outputs: torch.Tensor, optimizer: Adam) -> None:
         """One step on the parameters, from the gradient of the outputs of the latest `learn`."""
@@ -138,14 +169,14 @@ class MLPStack(nn.Module):
         x = torch.cat(inputs_BI, dim=1).expand(count, -1, -1)
         *hidden, last = self._layers(vector)
         for weight, bias in hidden:
-            x = torch.baddbmm(bias[:count], x, weight[:count].mT).relu()
+            x = self.activate(torch.baddbmm(bias[:count], x, weight[:count].mT))
         return torch.baddbmm(last.bias[:count], x, last.weight[:count].mT)
 
     def act(self, x_1I: torch.Tensor) -> torch.Tensor:
         """Outputs of the first network (1, O) for one row, in float32 whatever the others are."""
         *hidden, (weight, bias) = self.matrices
         for weight_IO, bias_O in hidden:
-            x_1I = torch.addmm(bias_O, x_1I, weight_IO).relu_()
+            x_1I = self.activate(torch.addmm(bias_O, x_1I, weight_IO))
         return torch.addmm(bias, x_1I, weight)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from compressrl.policy import Policy
 from compressrl_algorithms import elementwise, kernel_stack
 from compressrl_algorithms.adam import Adam
 from compressrl_algorithms.elementwise import Scalar
-from compressrl_algorithms.mlp_stack import MLPStack
+from compressrl_algorithms.mlp_stack import Activation, MLPStack, tangent
 
 HIDDEN_HELP = "widths of the hidden layers, e.g. 256x256"
 
@@ -99,8 +99,8 @@ class Critics(nn.Module):
 class Actor(nn.Module):
     """An actor's hidden layers with one or more heads, outputs side by side.
 
-    Rows of linear layers and ReLU become views of an MLPStack; anything else (fake quantization, networks on
-    a GPU) is executed as it is. Either way the modules given are those that learn.
+    Rows of linear layers with ReLU or tanh between them become views of an MLPStack; anything else (fake
+    quantization, networks on a GPU) is executed as it is. Either way the modules given are those that learn.
     """
 
     def __init__(
@@ -125,19 +125,34 @@ class Actor(nn.Module):
             return self.plain(observation_BD)
 
     def learn(self, observation_BD: torch.Tensor) -> torch.Tensor:
-        """The same; `descend` then goes from here."""
+        """The same; `gradients` and `descend` then go from here."""
         if self.stack is not None:
             return self.stack.learn(observation_BD)[0]
         with torch.enable_grad():
             self.latest = self.plain(observation_BD)
         return self.latest.detach()
 
+    def gradients(self, gradient_BH: torch.Tensor, *, retain: bool = False) -> Sequence[torch.Tensor]:
+        """Of what is learnt, from that of the outputs of the latest `learn`.
+
+        retain: they may be asked for again, and `tangent` too, as long as the parameters stay
+        """
+        if self.stack is not None:
+            return [self.stack.gradient(gradient_BH.unsqueeze(0), retain=retain)]
+        return torch.autograd.grad(self.latest, self.learnt(), gradient_BH, retain_graph=retain)
+
+    def tangent(self, directions: Sequence[torch.Tensor]) -> torch.Tensor:
+        """How the outputs of the latest `learn` (B, H) move with what is learnt in these directions."""
+        if self.stack is not None:
+            return self.stack.tangent(directions[0])[0]
+        return tangent(self.latest, self.learnt(), directions)
+
     def descend(self, gradient_BH: torch.Tensor, optimizer: Adam) -> None:
         """One step, from the gradient of the outputs of the latest `learn`."""
         if self.stack is not None:
             self.stack.descend(gradient_BH.unsqueeze(0), optimizer)
         else:
-            optimizer.descend(torch.autograd.grad(self.latest, self.learnt(), gradient_BH))
+            optimizer.descend(self.gradients(gradient_BH))
 
     def plain(self, observation_BD: torch.Tensor) -> torch.Tensor:
         """The same by the modules themselves, in float32; differentiable."""
@@ -153,18 +168,21 @@ class Actor(nn.Module):
 def stacked(hidden: nn.Sequential, heads: Sequence[nn.Module], *, bfloat16: bool) -> MLPStack | None:
     """A stack whose views these layers become, with the heads side by side as its last layer.
 
-    None where they are no linear layers with ReLU between them; exact types, as a subclass may compute
-    something else.
+    None where they are no linear layers with ReLU, or all with tanh, between them; exact types, as a subclass
+    may compute something else.
     """
     linears = [layer for layer in hidden if type(layer) is nn.Linear]
     outputs = [head for head in heads if type(head) is nn.Linear]
-    expected = [kind for _ in linears for kind in (nn.Linear, nn.ReLU)]
-    if [type(layer) for layer in hidden] != expected or len(outputs) < len(heads):
+    kinds = [type(layer) for layer in hidden]
+    activation: Activation = "tanh" if nn.Tanh in kinds else "relu"
+    expected = [kind for _ in linears for kind in (nn.Linear, nn.Tanh if activation == "tanh" else nn.ReLU)]
+    if kinds != expected or len(outputs) < len(heads):
         return None
     if any(layer.bias is None for layer in (*linears, *outputs)):
         return None
     sizes = [(linears or outputs)[0].in_features, *(layer.out_features for layer in linears)]
-    stack = kernel_stack.make([*sizes, sum(head.out_features for head in outputs)], 1, bfloat16=bfloat16)
+    sizes.append(sum(head.out_features for head in outputs))
+    stack = kernel_stack.make(sizes, 1, bfloat16=bfloat16, activation=activation)
     stack.adopt(0, [*([layer] for layer in linears), outputs])
     return stack
 

@@ -81,6 +81,27 @@ INLINE lanes relu(lanes v) { return (lanes)((truths)v & ~(truths)(v < 0)); }
 
 INLINE lanes where_not_zero(lanes v, lanes of) { return (lanes)((truths)v & (truths)(of != 0)); }
 
+INLINE lanes where(truths chosen, lanes v, lanes other) { return (lanes)((chosen & (truths)v) | (~chosen & (truths)other)); }
+
+/* Within 3e-7, by the rational function of Eigen (Eigen/src/Core/MathFunctionsImpl.h, ptanh_float): odd, of 13th
+ * over 6th degree. It is 1 from 7.905 on. */
+INLINE lanes tanh_of(lanes v)
+{
+    const lanes most = (lanes){0} + 7.90531110763549805f;
+    v = where(v > most, most, where(v < -most, -most, v));
+    const lanes x = v * v;
+    lanes above = x * -2.76076847742355e-16f + 2.00018790482477e-13f;
+    above = x * above - 8.60467152213735e-11f;
+    above = x * above + 5.12229709037114e-08f;
+    above = x * above + 1.48572235717979e-05f;
+    above = x * above + 6.37261928875436e-04f;
+    above = x * above + 4.89352455891786e-03f;
+    lanes below = x * 1.19825839466702e-06f + 1.18534705686654e-04f;
+    below = x * below + 2.26843463243900e-03f;
+    below = x * below + 4.89352518554385e-03f;
+    return v * above / below;
+}
+
 INLINE float sum_of(lanes v)
 {
     float sum = 0;

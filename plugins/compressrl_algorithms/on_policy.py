@@ -9,9 +9,9 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -23,10 +23,21 @@ from compressrl.networks import layers, modules
 from compressrl.networks.modules import Clip, Standardize
 from compressrl.options import Option
 from compressrl.policy import Policy
-from compressrl_algorithms.networks import HIDDEN_HELP, action_box, hidden_widths, mlp, start_row
+from compressrl_algorithms.adam import Adam
+from compressrl_algorithms.mlp_stack import MLPStack
+from compressrl_algorithms.networks import (
+    HIDDEN_HELP,
+    Actor,
+    action_box,
+    hidden_widths,
+    mlp,
+    stacked,
+    start_row,
+)
 from compressrl_algorithms.normalization import CLIP, RewardScaler, RunningMoments
 from compressrl_algorithms.rollout_buffer import Batch, Rollout, generalized_advantages
 
+ADAM_EPSILON = 1e-5  # as in the authors' code; torch's default is 1e-8
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
 
@@ -40,34 +51,23 @@ def orthogonal(network: nn.Sequential, output_gain: float, generator: torch.Gene
     return network
 
 
-class FlatParameters:
-    """Several parameters as one vector, of which they and their gradients become views.
+class ActorCritic(nn.Module):
+    """Gaussian policy with state-independent log std, and value function, of standardised observations.
 
-    An optimiser step, a gradient norm or a line-search candidate is then one tensor operation.
+    value: its one network has one output
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
-        self.parameters = [p for p in parameters if p.requires_grad]
-        self.vector = nn.Parameter(nn.utils.parameters_to_vector(self.parameters).detach().clone())
-        self.gradient = self.vector.grad = torch.zeros_like(self.vector)
-        sizes = [p.numel() for p in self.parameters]
-        parts = zip(torch.split(self.vector.data, sizes), torch.split(self.gradient, sizes), strict=True)
-        for parameter, (values, gradients) in zip(self.parameters, parts, strict=True):
-            parameter.data = values.view_as(parameter)
-            parameter.grad = gradients.view_as(parameter)
-
-    def adam(self, learning_rate: float) -> torch.optim.Adam:
-        return torch.optim.Adam([self.vector], lr=learning_rate, eps=1e-5, fused=True)
-
-
-class ActorCritic(nn.Module):
-    """Gaussian policy with state-independent log std, and value function, of standardised observations."""
-
-    def __init__(self, mean: nn.Module, log_std_A: torch.Tensor, value: nn.Module) -> None:
+    def __init__(self, mean: nn.Module, log_std_A: torch.Tensor, value: MLPStack) -> None:
         super().__init__()
         self.mean = mean
         self.log_std = nn.Parameter(log_std_A)
         self.value = value
+
+    def actor(self) -> Actor:
+        """The mean, to be learnt by its gradient; `mean` follows."""
+        row = list(self.mean) if isinstance(self.mean, nn.Sequential) else [self.mean]
+        hidden, last = nn.Sequential(*row[:-1]), cast(nn.Linear, row[-1])
+        return Actor(hidden, [last], bfloat16=False, device=self.log_std.device.type)
 
     def policy_parameters(self) -> list[nn.Parameter]:
         return [*self.mean.parameters(), self.log_std]
@@ -78,8 +78,8 @@ class ActorCritic(nn.Module):
         return -0.5 * z_BA.square().sum(1) - self.log_std.sum() - LOG_SQRT_2PI * actions_BA.shape[1]
 
     def values(self, observations_BD: torch.Tensor) -> torch.Tensor:
-        """State values (B,), in units of the scaled reward."""
-        values: torch.Tensor = self.value(observations_BD).squeeze(-1)
+        """State values (B,), in units of the scaled reward, as constants."""
+        values: torch.Tensor = self.value(observations_BD)[0, :, 0]
         return values
 
 
@@ -151,7 +151,9 @@ class Training:
         else:
             self.inputs, mean = start_parts(self.session.start)
             log_std = torch.full((A,), options.warm_log_std)
-        value = orthogonal(mlp([self.D, *hidden, 1], generator, nn.Tanh), 1.0, generator)
+        *below, last = orthogonal(mlp([self.D, *hidden, 1], generator, nn.Tanh), 1.0, generator)
+        value = stacked(nn.Sequential(*below), [last], bfloat16=False)
+        assert value is not None
         self.inputs.to(self.session.device)
         self.agent = ActorCritic(self.session.adapt_actor(mean), log_std, value).to(self.session.device)
         self.learner = options.learner(self.agent)
@@ -299,27 +301,25 @@ class Training:
 
 
 class ValueLearner:
-    """Fits the value function to the returns of a rollout by minibatches of squared error."""
+    """Fits the value function to the returns of a rollout by minibatches of half the squared error."""
 
     def __init__(self, agent: ActorCritic, options: OnPolicy) -> None:
-        self.agent, self.options = agent, options
-        self.optimizer = FlatParameters(agent.value.parameters()).adam(options.value_learning_rate)
-        self.gradient = self.optimizer.param_groups[0]["params"][0].grad
+        self.value, self.options = agent.value, options
+        self.optimizer = Adam([self.value.vector], options.value_learning_rate, eps=ADAM_EPSILON)
 
     def fit(self, batch: Batch, rng: np.random.Generator) -> dict[str, float]:
         for _ in range(self.options.value_epochs):
-            for rows in minibatches(len(batch.returns), self.options.value_batch_size, rng):
-                loss = (self.agent.values(batch.observations[rows]) - batch.returns[rows]).square().mean()
-                self.gradient.zero_()
-                loss.backward()  # type: ignore[no-untyped-call]
-                self.optimizer.step()
-        return {"train/value_loss": loss.item()}
+            for part in minibatches(batch, self.options.value_batch_size, rng):
+                loss = self.value.regress(part.returns, part.observations, optimizer=self.optimizer)
+        return {"train/value_loss": float(loss)}
 
 
-def minibatches(count: int, size: int, rng: np.random.Generator) -> Iterator[torch.Tensor]:
-    """A random partition of range(count) into even parts of `size` rows or a few more, never fewer."""
+def minibatches(batch: Batch, size: int, rng: np.random.Generator) -> Iterator[Batch]:
+    """A random partition into even parts of `size` rows or a few more, never fewer."""
+    count = len(batch.returns)
+    shuffled = batch.select(torch.from_numpy(rng.permutation(count)))
     parts = max(1, count // size)
-    return iter(torch.from_numpy(rng.permutation(count)).tensor_split(parts))
+    return map(Batch._make, zip(*(tensor.tensor_split(parts) for tensor in shuffled), strict=True))
 
 
 class Ended(NamedTuple):

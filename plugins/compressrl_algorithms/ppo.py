@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
-from torch import nn
 
 from compressrl.options import Option
-from compressrl_algorithms.on_policy import ActorCritic, FlatParameters, OnPolicy, PolicyLearner, minibatches
+from compressrl_algorithms import elementwise
+from compressrl_algorithms.adam import Adam
+from compressrl_algorithms.elementwise import Surrogate
+from compressrl_algorithms.on_policy import ADAM_EPSILON, ActorCritic, OnPolicy, PolicyLearner, minibatches
 from compressrl_algorithms.rollout_buffer import Batch
 
 
@@ -34,60 +38,40 @@ class PPO(OnPolicy):
         return PPOLearner(agent, self)
 
 
-class PPOLoss(NamedTuple):
-    """Loss of one minibatch, and what it says about the step so far."""
-
-    loss: torch.Tensor
-    approximate_kl: torch.Tensor  # nats, between the policy that acted and this one
-    clipped: torch.Tensor  # share of the samples outside the clip range
-
-
-def ppo_loss(agent: ActorCritic, batch: Batch, clip: float, entropy: float) -> PPOLoss:
-    """Negative clipped surrogate objective with entropy bonus: eq. 7 and the last term of eq. 9."""
-    log_ratio = agent.log_prob(batch.observations, batch.actions) - batch.log_probs
-    ratio = log_ratio.exp()
-    # Normalised in each minibatch, so that the step size does not depend on the scale of the returns.
-    advantages = (batch.advantages - batch.advantages.mean()) / (batch.advantages.std(correction=0) + 1e-8)
-    surrogate = torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages).mean()
-    loss = -surrogate
-    if entropy:
-        loss = loss - entropy * agent.log_std.sum()  # the Gaussian's entropy up to a constant
-    with torch.no_grad():
-        # Unbiased, non-negative estimate of KL(old, new) with low variance (Schulman 2020, "k3").
-        kl = (ratio - 1 - log_ratio).mean()
-        return PPOLoss(loss, kl, ((ratio - 1).abs() > clip).float().mean())
-
-
 class PPOLearner(PolicyLearner):
     """Several passes of minibatch Adam over one rollout (Algorithm 1)."""
 
     def __init__(self, agent: ActorCritic, options: PPO) -> None:
         self.agent, self.options = agent, options
-        self.flat = FlatParameters(agent.policy_parameters())
-        self.optimizer = self.flat.adam(options.learning_rate)
+        self.actor = agent.actor()
+        parameters = [*self.actor.learnt(), agent.log_std]
+        self.optimizer = Adam(parameters, options.learning_rate, eps=ADAM_EPSILON)
 
     def improve(self, batch: Batch, remaining: float, rng: np.random.Generator) -> dict[str, float]:
         self.optimizer.param_groups[0]["lr"] = self.options.learning_rate * remaining
         outcome, updates = self._passes(batch, rng)
         return {
-            "train/policy_loss": outcome.loss.item(),
-            "train/kl": outcome.approximate_kl.item(),
-            "train/clipped": outcome.clipped.item(),
+            "train/policy_loss": float(outcome.loss),
+            "train/kl": float(outcome.approximate_kl),
+            "train/clipped": float(outcome.clipped),
             "train/policy_updates": updates,
         }
 
-    def _passes(self, batch: Batch, rng: np.random.Generator) -> tuple[PPOLoss, int]:
+    @torch.no_grad()
+    def _passes(self, batch: Batch, rng: np.random.Generator) -> tuple[Surrogate, int]:
         """The last loss, and the number of updates until the passes ended or the KL stopped them."""
         options, updates = self.options, 0
         for _ in range(options.epochs):
-            for rows in minibatches(len(batch.returns), options.batch_size, rng):
-                outcome = ppo_loss(self.agent, batch.select(rows), options.clip, options.entropy)
+            for part in minibatches(batch, options.batch_size, rng):
+                mean = self.actor.learn(part.observations)
+                outcome = elementwise.clipped_surrogate(
+                    mean, self.agent.log_std, part, options.clip, options.entropy
+                )
                 if outcome.approximate_kl > 1.5 * options.target_kl:
                     return outcome, updates
-                self.flat.gradient.zero_()
-                outcome.loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(self.flat.vector, options.max_gradient)
-                self.optimizer.step()
+                gradients = [*self.actor.gradients(outcome.of_mean), outcome.of_log_std]
+                clip_norm(gradients, options.max_gradient)
+                self.optimizer.descend(gradients)
                 updates += 1
         return outcome, updates
 
@@ -96,3 +80,11 @@ class PPOLearner(PolicyLearner):
 
     def load(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state)
+
+
+def clip_norm(gradients: Sequence[torch.Tensor], most: float) -> None:
+    """Scale the gradients, in place, so that the norm of all of them together is `most` where it was more."""
+    norm = math.hypot(*(gradient.norm().item() for gradient in gradients))
+    if norm > most:
+        for gradient in gradients:
+            gradient.mul_(most / norm)

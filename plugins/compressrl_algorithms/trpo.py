@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, NamedTuple
 
@@ -10,7 +11,9 @@ import numpy as np
 import torch
 
 from compressrl.options import Option
-from compressrl_algorithms.on_policy import ActorCritic, FlatParameters, OnPolicy, PolicyLearner
+from compressrl_algorithms import elementwise
+from compressrl_algorithms.elementwise import Surrogate
+from compressrl_algorithms.on_policy import ActorCritic, OnPolicy, PolicyLearner
 from compressrl_algorithms.rollout_buffer import Batch
 
 LinearMap = Callable[[torch.Tensor], torch.Tensor]
@@ -39,10 +42,6 @@ class Gaussian(NamedTuple):
     log_std: torch.Tensor  # (A,)
 
 
-def gaussian(agent: ActorCritic, observations_BD: torch.Tensor) -> Gaussian:
-    return Gaussian(agent.mean(observations_BD), agent.log_std)
-
-
 def mean_kl(old: Gaussian, new: Gaussian) -> torch.Tensor:
     """KL(old, new) of diagonal Gaussians, in nats, averaged over the batch."""
     variance_ratio = torch.exp(2 * (old.log_std - new.log_std))
@@ -50,28 +49,9 @@ def mean_kl(old: Gaussian, new: Gaussian) -> torch.Tensor:
     return 0.5 * (variance_ratio - 1 + 2 * (new.log_std - old.log_std) + distance).sum(1).mean()
 
 
-def surrogate(agent: ActorCritic, batch: Batch, advantages: torch.Tensor) -> torch.Tensor:
-    """Importance-sampled objective L of eq. 14, to be maximised."""
-    ratio = torch.exp(agent.log_prob(batch.observations, batch.actions) - batch.log_probs)
-    return (ratio * advantages).mean()
-
-
-def fisher_vector_product(
-    agent: ActorCritic, flat: FlatParameters, observations_BD: torch.Tensor, damping: float
-) -> LinearMap:
-    """Map v to (F + damping I) v, where F is the Hessian of the mean KL at the present policy (App. C).
-
-    The gradient's graph is built once; each product differentiates gradient · v.
-    """
-    now = gaussian(agent, observations_BD)
-    kl = mean_kl(Gaussian(now.mean.detach(), now.log_std.detach()), now)
-    gradient = torch.cat([g.flatten() for g in torch.autograd.grad(kl, flat.parameters, create_graph=True)])
-
-    def product(v: torch.Tensor) -> torch.Tensor:
-        columns = torch.autograd.grad(gradient @ v, flat.parameters, retain_graph=True)
-        return torch.cat([c.flatten() for c in columns]) + damping * v
-
-    return product
+def surrogate(now: Gaussian, batch: Batch) -> Surrogate:
+    """Importance-sampled objective L of eq. 14, as the loss -L: it is PPO's, unclipped."""
+    return elementwise.clipped_surrogate(*now, batch, math.inf, 0.0)
 
 
 def conjugate_gradient(product: LinearMap, b: torch.Tensor, iterations: int) -> torch.Tensor:
@@ -100,11 +80,16 @@ class Step(NamedTuple):
 
 
 class TRPOLearner(PolicyLearner):
-    """One natural-gradient step with line search a rollout."""
+    """One natural-gradient step with line search a rollout.
+
+    Vectors (P,) hold the parameters of the mean, then log std.
+    """
 
     def __init__(self, agent: ActorCritic, options: TRPO) -> None:
         self.agent, self.options = agent, options
-        self.flat = FlatParameters(agent.policy_parameters())
+        self.actor = agent.actor()
+        self.parameters = [*self.actor.learnt(), agent.log_std]
+        self.sizes = [parameter.numel() for parameter in self.parameters]
 
     def improve(self, batch: Batch, remaining: float, rng: np.random.Generator) -> dict[str, float]:
         step = self.step(batch)
@@ -115,33 +100,51 @@ class TRPOLearner(PolicyLearner):
             "train/accepted": step.accepted,
         }
 
+    @torch.no_grad()
     def step(self, batch: Batch) -> Step:
         """Maximise L subject to mean KL <= delta (eq. 14) along the natural gradient (App. C)."""
-        options = self.options
-        advantages = (batch.advantages - batch.advantages.mean()) / (
-            batch.advantages.std(correction=0) + 1e-8
-        )
-        objective = surrogate(self.agent, batch, advantages)
-        gradients = torch.autograd.grad(objective, self.flat.parameters)
-        g = torch.cat([gradient.flatten() for gradient in gradients])
-        product = fisher_vector_product(self.agent, self.flat, batch.observations, options.cg_damping)
-        s = conjugate_gradient(product, g, options.cg_iterations)
+        options, log_std = self.options, self.agent.log_std
+        old = Gaussian(self.actor.learn(batch.observations), log_std.clone())
+        before = surrogate(old, batch)
+        g = -self._vector(before.of_mean, before.of_log_std)
+        s = conjugate_gradient(self.fisher_vector_product, g, options.cg_iterations)
         # The longest step along s that the quadratic model of the KL allows: beta of App. C.
-        beta = torch.sqrt(2 * options.max_kl / (s @ product(s)))
-        return self.line_search(batch, advantages, beta * s, objective.item())
+        beta = torch.sqrt(2 * options.max_kl / (s @ self.fisher_vector_product(s)))
+        return self.line_search(batch, old, beta * s, -float(before.loss))
 
-    @torch.no_grad()
-    def line_search(
-        self, batch: Batch, advantages: torch.Tensor, full_step: torch.Tensor, objective: float
-    ) -> Step:
+    def fisher_vector_product(self, v: torch.Tensor) -> torch.Tensor:
+        """(F + damping I) v, where F is the Hessian of the mean KL at the policy of the latest pass (App. C).
+
+        There the KL is at its minimum, so that F is Jᵀ H J: J is the Jacobian of the means and log std, H the
+        Hessian by these, which is 1 / std² for a mean and 2 for log std.
+        """
+        *directions, of_log_std = self._parts(v)
+        moved_BA = self.actor.tangent(directions)
+        of_mean_BA = moved_BA * torch.exp(-2 * self.agent.log_std) / len(moved_BA)
+        return self._vector(of_mean_BA, 2 * of_log_std) + self.options.cg_damping * v
+
+    def line_search(self, batch: Batch, old: Gaussian, full_step: torch.Tensor, objective: float) -> Step:
         """Take the longest shrunken step that improves L within the trust region, or none at all."""
-        options, before = self.options, self.flat.vector.detach().clone()
-        old = Gaussian(*(tensor.clone() for tensor in gaussian(self.agent, batch.observations)))
+        options, before = self.options, [parameter.clone() for parameter in self.parameters]
         for tried in range(options.line_search_steps):
-            self.flat.vector.copy_(before + options.line_search_shrink**tried * full_step)
-            kl = mean_kl(old, gaussian(self.agent, batch.observations)).item()
-            gain = surrogate(self.agent, batch, advantages).item() - objective
+            self._move(before, options.line_search_shrink**tried * full_step)
+            new = Gaussian(self.actor(batch.observations), self.agent.log_std)
+            kl = mean_kl(old, new).item()
+            gain = -float(surrogate(new, batch).loss) - objective
             if gain > 0 and kl <= options.max_kl:
                 return Step(gain, kl, tried + 1, accepted=True)
-        self.flat.vector.copy_(before)
+        self._move(before, torch.zeros_like(full_step))
         return Step(0.0, 0.0, options.line_search_steps, accepted=False)
+
+    def _vector(self, of_mean_BA: torch.Tensor, of_log_std_A: torch.Tensor) -> torch.Tensor:
+        """Gradient of all parameters, from that of the distributions of the latest pass."""
+        gradients = self.actor.gradients(of_mean_BA, retain=True)
+        return torch.cat([*(gradient.flatten() for gradient in gradients), of_log_std_A])
+
+    def _parts(self, vector: torch.Tensor) -> list[torch.Tensor]:
+        parts = torch.split(vector, self.sizes)
+        return [part.view_as(parameter) for part, parameter in zip(parts, self.parameters, strict=True)]
+
+    def _move(self, before: Sequence[torch.Tensor], step: torch.Tensor) -> None:
+        for parameter, old, part in zip(self.parameters, before, self._parts(step), strict=True):
+            parameter.copy_(old + part)

@@ -25,6 +25,7 @@ SHAPES = [
     ((5, 40, 3), 1),
 ]
 BFLOAT16 = False
+ACTIVATION = "relu"
 
 
 @pytest.fixture(params=[False, True], ids=["float32", "bfloat16"], autouse=True)
@@ -34,12 +35,21 @@ def numbers(request, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "BFLOAT16", request.param)
 
 
+@pytest.fixture(params=["relu", "tanh"])
+def activation(request, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "ACTIVATION", request.param)
+
+
+either_activation = pytest.mark.usefixtures("activation")
+
+
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
 def both(sizes, count):
-    plain, fast = MLPStack(sizes, count), KernelStack(sizes, count, bfloat16=BFLOAT16)
+    plain = MLPStack(sizes, count, ACTIVATION)
+    fast = KernelStack(sizes, count, ACTIVATION, bfloat16=BFLOAT16)
     plain.initialise(generator())
     fast.load_state_dict(plain.state_dict())
     return plain, fast
@@ -57,15 +67,17 @@ def relative(found, expected):
 @needs_kernel
 @pytest.mark.parametrize(("sizes", "count"), SHAPES)
 @pytest.mark.parametrize("rows", [2, 8, 64])
+@either_activation
 def test_the_kernel_agrees_with_torch(sizes, count, rows):
     results = []
     for one in both(sizes, count):
         outputs = one.learn(*inputs(sizes, rows))
         weights = torch.rand(outputs.shape, generator=generator(2))
-        learnt = outputs, one(*inputs(sizes, rows)), one.gradient(weights).clone()
+        tangent = one.tangent(torch.randn(one.vector.shape, generator=generator(3)))
+        learnt = outputs, one(*inputs(sizes, rows)), tangent, one.gradient(weights).clone()
         results.append((*learnt, one.probe(*inputs(sizes, rows)), one.gradient(weights)))
     # bfloat16 has 8 bits; a unit that rounding moves over zero also takes its share of the gradient.
-    bounds = (0.02, 0.02, 0.1, 0.02, 0.25) if BFLOAT16 else [1e-6] * 5
+    bounds = (0.02, 0.02, 0.1, 0.1, 0.02, 0.25) if BFLOAT16 else [1e-6] * 6
     for expected, found, bound in zip(*results, bounds, strict=True):
         assert found.dtype is torch.float32
         assert relative(found, expected) < bound
@@ -94,6 +106,33 @@ def test_the_kernels_gradient_is_exact_where_nothing_is_rounded(rows):
 
 
 @needs_kernel
+def test_tanh_is_torchs():
+    if BFLOAT16:
+        pytest.skip("an activation of one row is in float32 either way")
+    one = KernelStack((1, 1, 1), 1, "tanh", bfloat16=False)
+    with torch.no_grad():
+        for layer in one.layers():
+            layer.weight.fill_(1.0)
+    x = torch.cat([torch.linspace(-12, 12, 9998), torch.tensor([1e30, -1e30])])
+    found = one(x.unsqueeze(1))[0, :, 0].double()
+    torch.testing.assert_close(found, x.double().tanh(), rtol=4e-7, atol=0)
+    assert found.abs().max() <= 1
+
+
+@needs_kernel
+def test_a_pass_that_is_retained_can_be_asked_again():
+    plain, one = both((5, 8, 1), 1)
+    x, direction = torch.randn(4, 5, generator=generator()), torch.randn(57, generator=generator(1))
+    for stack in (plain, one):
+        outputs = stack.learn(x)
+        first, tangent = stack.gradient(outputs, retain=True).clone(), stack.tangent(direction)
+        assert torch.equal(stack.tangent(direction), tangent)
+        assert torch.equal(stack.gradient(outputs), first)
+        with pytest.raises(RuntimeError, match="call learn or probe first"):
+            stack.gradient(outputs)
+
+
+@needs_kernel
 def test_inputs_may_be_columns_of_a_table_or_lie_across_it():
     _, one = both((5, 8, 1), 1)
     table = torch.randn(6, 9, generator=generator())
@@ -104,6 +143,7 @@ def test_inputs_may_be_columns_of_a_table_or_lie_across_it():
 
 
 @needs_kernel
+@either_activation
 def test_one_row_is_evaluated_in_float32():
     for sizes, count in SHAPES:
         plain, one = both(sizes, count)
@@ -115,6 +155,7 @@ def test_one_row_is_evaluated_in_float32():
 
 
 @needs_kernel
+@either_activation
 def test_what_is_not_a_number_stays_so_as_in_torch():
     plain, one = both((9, 20, 5), 3)
     x = torch.randn(8, 9, generator=generator(1))

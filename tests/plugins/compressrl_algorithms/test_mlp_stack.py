@@ -15,8 +15,8 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def stack(sizes, count):
-    made = MLPStack(sizes, count)
+def stack(sizes, count, activation="relu"):
+    made = MLPStack(sizes, count, activation)
     made.initialise(generator())
     return made
 
@@ -27,13 +27,14 @@ def modules(one, index):
     for inputs, layer in zip(one.sizes, one.layers(), strict=False):
         linear = nn.Linear(inputs, layer.weight.shape[1])
         linear.weight.data, linear.bias.data = layer.weight[index].data, layer.bias[index, 0].data
-        row += [linear, nn.ReLU()]
+        row += [linear, nn.Tanh() if one.activation == "tanh" else nn.ReLU()]
     return nn.Sequential(*row[:-1])
 
 
 @pytest.mark.parametrize(("sizes", "count"), [((23, 64, 64, 1), 2), ((9, 20, 5), 3), ((4, 2), 1)])
-def test_it_is_as_many_separate_networks_with_their_gradients(sizes, count):
-    one, x, action = stack(sizes, count), torch.randn(7, sizes[0] - 2), torch.randn(7, 2)
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_it_is_as_many_separate_networks_with_their_gradients(sizes, count, activation):
+    one, x, action = stack(sizes, count, activation), torch.randn(7, sizes[0] - 2), torch.randn(7, 2)
     weights = torch.rand(count, 7, sizes[-1], generator=generator(2))
     separate = [modules(one, index) for index in range(count)]
     leaf = action.clone().requires_grad_(True)
@@ -58,6 +59,17 @@ def test_a_probe_gives_the_gradient_of_the_last_input_through_the_first_networks
     torch.testing.assert_close(one.probe(x, action, count=1)[0], expected.detach())
     torch.testing.assert_close(one.gradient(torch.ones(1, 4, 1)), leaf.grad)
     assert one.vector.grad is None
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_a_tangent_is_the_slope_of_the_outputs_along_the_direction(activation):
+    one = stack((5, 8, 3), 2, activation).double()
+    x, direction = torch.randn(4, 5).double(), torch.randn(one.vector.shape, generator=generator(1)).double()
+    here = one.learn(x)
+    tangent, step = one.tangent(direction), 1e-7
+    with torch.no_grad():
+        one.vector += step * direction
+    torch.testing.assert_close(tangent, (one(x) - here) / step, rtol=1e-4, atol=1e-5)
 
 
 def test_adopted_layers_follow_the_vector_and_it_follows_them():

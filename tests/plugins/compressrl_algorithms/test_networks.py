@@ -110,8 +110,31 @@ def test_an_actors_modules_learn_with_its_stack():
     assert one.plain(observation).square().mean() < actor(heads=2).plain(observation).square().mean()
 
 
+@pytest.mark.parametrize(
+    ("between", "stacked"),
+    [
+        ((nn.Tanh, nn.Tanh), True),
+        ((nn.ReLU, nn.ReLU), True),
+        ((nn.Tanh, nn.ReLU), False),
+        ((nn.ReLU, nn.Tanh), False),
+        ((nn.Softsign, nn.Softsign), False),
+    ],
+)
+def test_rows_with_one_of_two_activations_become_stacks(between, stacked):
+    """Either way they are the same function, with the same gradients."""
+    row = nn.Sequential(nn.Linear(3, 4), between[0](), nn.Linear(4, 6), between[1]())
+    one, observation = networks.Actor(row, [nn.Linear(6, 2)], bfloat16=False, device="cpu"), inputs()[0]
+    assert (one.stack is not None) == stacked
+    torch.testing.assert_close(one.learn(observation), one.plain(observation).detach())
+    before = one.plain(observation).square().mean()
+    optimizer = Adam(one.learnt(), 1e-2)
+    for _ in range(5):
+        one.descend(2 * one.learn(observation), optimizer)
+    assert one.plain(observation).square().mean() < before
+
+
 def test_an_actor_of_other_modules_is_executed_as_it_is():
-    row = nn.Sequential(nn.Linear(3, 4), nn.Tanh())
+    row = nn.Sequential(nn.Linear(3, 4), nn.Softsign())
     one = networks.Actor(row, [nn.Linear(4, 2)], bfloat16=True, device="cpu")
     assert one.stack is None
     assert len(one.learnt()) == 4

@@ -1,18 +1,29 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from compressrl_algorithms import elementwise, kernel_stack
+from compressrl_algorithms.mlp_stack import MLPStack
 from compressrl_algorithms.on_policy import ActorCritic, minibatches
-from compressrl_algorithms.ppo import PPO, ppo_loss
+from compressrl_algorithms.ppo import PPO, clip_norm
 from compressrl_algorithms.rollout_buffer import Batch
 
 
-@pytest.fixture
-def agent():
+@pytest.fixture(params=["torch", "kernel", "unknown layers"])
+def agent(request, monkeypatch):
+    """The mean by plain torch, by the kernel, or of modules that no stack knows."""
+    if request.param == "torch":
+        for module in (elementwise, kernel_stack):
+            monkeypatch.setattr(module, "kernel", lambda **_: None)
+    elif request.param == "kernel" and elementwise.kernel() is None:
+        pytest.skip("no C compiler")
     torch.manual_seed(0)
-    mean = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
-    return ActorCritic(mean, torch.full((2,), -0.5), nn.Linear(3, 1))
+    between = nn.Softsign() if request.param == "unknown layers" else nn.Tanh()
+    mean = nn.Sequential(nn.Linear(3, 8), between, nn.Linear(8, 2))
+    return ActorCritic(mean, torch.full((2,), -0.5), MLPStack((3, 1), 1))
 
 
 def make_batch(agent, size, ratios=None, advantages=None):
@@ -29,10 +40,37 @@ def make_batch(agent, size, ratios=None, advantages=None):
     return Batch(observations, actions, log_probs, torch.tensor(advantages), torch.zeros(size))
 
 
-def gradient_norm(agent, loss):
-    parameters = agent.policy_parameters()
-    gradients = torch.autograd.grad(loss, parameters)
-    return sum(g.abs().sum().item() for g in gradients)
+def outcome_of(agent, batch, clip=0.2, entropy=0.0):
+    with torch.no_grad():
+        mean = agent.mean(batch.observations)
+    return elementwise.clipped_surrogate(mean, agent.log_std, batch, clip, entropy)
+
+
+def loss_by_autograd(mean, log_std, batch, clip, entropy):
+    """Eq. 7 and the last term of eq. 9 as they stand."""
+    log_probs = torch.distributions.Normal(mean, log_std.exp()).log_prob(batch.actions).sum(1)
+    ratio = (log_probs - batch.log_probs).exp()
+    advantages = (batch.advantages - batch.advantages.mean()) / batch.advantages.std(correction=0)
+    clipped = ratio.clamp(1 - clip, 1 + clip) * advantages
+    return -torch.minimum(ratio * advantages, clipped).mean() - entropy * log_std.sum()
+
+
+@pytest.mark.parametrize(("clip", "entropy"), [(0.2, 0.0), (0.05, 0.1), (math.inf, 0.0)])
+def test_the_gradients_are_those_of_the_loss(agent, clip, entropy):
+    batch = make_batch(agent, 64, ratios=torch.linspace(0.5, 1.6, 64).tolist())
+    mean = agent.mean(batch.observations).detach().requires_grad_(True)
+    loss = loss_by_autograd(mean, agent.log_std, batch, clip, entropy)
+    of_mean, of_log_std = torch.autograd.grad(loss, [mean, agent.log_std])
+    found = outcome_of(agent, batch, clip, entropy)
+    assert float(found.loss) == pytest.approx(loss.item(), rel=1e-4, abs=1e-6)
+    torch.testing.assert_close(found.of_mean, of_mean, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found.of_log_std, of_log_std, rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_not_a_number_is_told(agent):
+    batch = make_batch(agent, 8)
+    batch.actions[3, 0] = torch.nan
+    assert math.isnan(outcome_of(agent, batch).loss)
 
 
 def test_log_probability_is_that_of_torch(agent):
@@ -44,32 +82,32 @@ def test_log_probability_is_that_of_torch(agent):
 
 def test_no_gradient_where_the_ratio_has_left_the_clip_range_in_the_direction_of_its_advantage(agent):
     outside = make_batch(agent, 2, ratios=[1.5, 0.5], advantages=[1.0, -1.0])
-    assert gradient_norm(agent, ppo_loss(agent, outside, 0.2, 0.0).loss) == 0.0
+    assert outcome_of(agent, outside).of_mean.abs().max() == 0.0
 
 
 @pytest.mark.parametrize("ratios", [[0.5, 1.5], [1.1, 0.9], [1.0, 1.0]])
 def test_gradient_elsewhere(agent, ratios):
     batch = make_batch(agent, 2, ratios=ratios, advantages=[1.0, -1.0])
-    assert gradient_norm(agent, ppo_loss(agent, batch, 0.2, 0.0).loss) > 1e-3
+    assert outcome_of(agent, batch).of_mean.abs().sum() > 1e-3
 
 
 def test_clipped_surrogate_by_hand(agent):
     batch = make_batch(agent, 4, ratios=[1.5, 0.5, 1.5, 0.5], advantages=[1.0, 1.0, -1.0, -1.0])
-    outcome = ppo_loss(agent, batch, 0.2, 0.0)
-    assert outcome.loss.item() == pytest.approx(-(1.2 + 0.5 - 1.5 - 0.8) / 4, rel=1e-4)
-    assert outcome.clipped.item() == 1.0
+    outcome = outcome_of(agent, batch)
+    assert float(outcome.loss) == pytest.approx(-(1.2 + 0.5 - 1.5 - 0.8) / 4, rel=1e-4)
+    assert float(outcome.clipped) == 1.0
 
 
 def test_advantages_are_normalised_in_each_minibatch(agent):
     batch = make_batch(agent, 32)
     for part in (batch, batch.select(torch.arange(8))):
         scaled = part._replace(advantages=part.advantages * 1000 + 77)
-        losses = [ppo_loss(agent, b, 0.2, 0.0).loss for b in (part, scaled)]
-        torch.testing.assert_close(losses[0], losses[1], rtol=1e-3, atol=1e-5)
+        losses = [float(outcome_of(agent, b).loss) for b in (part, scaled)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-3, abs=1e-5)
 
 
 def test_kl_estimate_is_zero_for_the_same_policy_and_close_to_the_truth_for_another(agent):
-    assert ppo_loss(agent, make_batch(agent, 8), 0.2, 0.0).approximate_kl == 0.0
+    assert float(outcome_of(agent, make_batch(agent, 8)).approximate_kl) == pytest.approx(0, abs=1e-9)
     observations = torch.zeros(50_000, 3)
     with torch.no_grad():
         mean = agent.mean(observations)
@@ -80,14 +118,12 @@ def test_kl_estimate_is_zero_for_the_same_policy_and_close_to_the_truth_for_anot
         agent.mean[-1].bias += 0.1
     batch = Batch(observations, actions, log_probs, torch.ones(50_000), torch.zeros(50_000))
     truth = (0.1**2 / (2 * agent.log_std.exp() ** 2)).sum().item()
-    assert ppo_loss(agent, batch, 0.2, 0.0).approximate_kl.item() == pytest.approx(truth, rel=0.05)
+    assert float(outcome_of(agent, batch).approximate_kl) == pytest.approx(truth, rel=0.05)
 
 
 def test_entropy_bonus_widens_the_policy(agent):
     batch = make_batch(agent, 16)
-    plain, bonus = (
-        torch.autograd.grad(ppo_loss(agent, batch, 0.2, e).loss, agent.log_std)[0] for e in (0.0, 0.1)
-    )
+    plain, bonus = (outcome_of(agent, batch, entropy=entropy).of_log_std for entropy in (0.0, 0.1))
     torch.testing.assert_close(plain - bonus, torch.full((2,), 0.1))
 
 
@@ -121,15 +157,26 @@ def test_the_gradient_is_clipped(agent):
     batch, moved = make_batch(agent, 64), []
     for max_gradient in (1e-9, 0.5):  # the first far below Adam's epsilon, so that its steps vanish
         learner = PPO(max_gradient=max_gradient, target_kl=10.0).learner(agent)
-        before = learner.flat.vector.detach().clone()
+        before = agent.mean[0].weight.detach().clone()
         learner.improve(batch, 1.0, np.random.default_rng(0))
-        moved.append((learner.flat.vector - before).abs().max().item())
+        moved.append((agent.mean[0].weight - before).abs().max().item())
     assert 0 < moved[0] < moved[1] / 100
+
+
+def test_clipping_leaves_the_direction():
+    gradients = [torch.tensor([3.0, 0.0]), torch.tensor([4.0])]
+    clip_norm(gradients, 10.0)
+    assert [g.tolist() for g in gradients] == [[3.0, 0.0], [4.0]]
+    clip_norm(gradients, 0.5)
+    torch.testing.assert_close(torch.cat(gradients), torch.tensor([0.3, 0.0, 0.4]))
 
 
 @pytest.mark.parametrize(("count", "size"), [(64, 16), (65, 16), (31, 16), (5, 16), (1, 16)])
 def test_minibatches_are_a_partition_without_tiny_parts(count, size):
-    parts = list(minibatches(count, size, np.random.default_rng(0)))
-    assert sorted(torch.cat(parts).tolist()) == list(range(count))
-    assert all(len(part) >= min(size, count) for part in parts)
-    assert all(len(part) < 2 * size for part in parts)
+    numbers = torch.arange(count)
+    batch = Batch(*(numbers + 100 * field for field in range(5)))
+    parts = list(minibatches(batch, size, np.random.default_rng(0)))
+    assert sorted(torch.cat([part.observations for part in parts]).tolist()) == list(range(count))
+    assert all(torch.equal(part.returns, part.observations + 400) for part in parts)
+    assert all(len(part.returns) >= min(size, count) for part in parts)
+    assert all(len(part.returns) < 2 * size for part in parts)
