@@ -78,7 +78,7 @@ static void product(const unit *a, long a_row, long a_step, const unit *b, long 
 {
     /* In rows: threads that write parts of one row get in each other's way. */
     const int share = (M / (6 * threads) + (M % (6 * threads) != 0)) * 6;
-#pragma omp parallel for num_threads(threads) if (threads > 1)
+#pragma omp parallel for num_threads(threads) if (is_worth_threads((long)M * N * steps / 16))
     for (int part = 0; part < threads; part++) {
         const int m = part * share, end = m + share < M ? m + share : M;
         int n = 0;
@@ -417,7 +417,7 @@ void adam_step(const struct adam *a, float *restrict vector, const float *restri
     const float correction = (float)(1 / sqrt(1 - pow(a->beta2, *a->step)));
     float *const restrict mean = a->mean, *const restrict square = a->square;
     const long size = a->size;
-#pragma omp parallel for simd num_threads(threads) if (parallel : threads > 1)
+#pragma omp parallel for simd num_threads(threads) if (parallel : is_worth_threads(size))
     for (long i = 0; i < size; i++) {
         const float g = gradient[i];
         mean[i] += of_mean * (g - mean[i]);

@@ -42,6 +42,9 @@ static int threads = 1;
 
 void use_threads(int count) { threads = count; }
 
+/* Whether a loop over so many numbers takes longer than to wake the other threads. */
+static int is_worth_threads(long numbers) { return threads > 1 && numbers >= 1 << 15; }
+
 static long wide(long size) { return (size + WIDE - 1) / WIDE * WIDE; }
 
 INLINE lanes load(const float *x)
@@ -191,7 +194,7 @@ static const unit *units_of_rows(const number *x, int rows, long stride, unit *r
 static const unit *units_of_floats(const float *x, int rows, int columns, unit *room)
 {
     const long stride = wide(columns);
-#pragma omp parallel for num_threads(threads) if (threads > 1)
+#pragma omp parallel for num_threads(threads) if (is_worth_threads(rows * stride))
     for (int r = 0; r < rows; r += 2)
         for (long c = 0; c < stride; c += LANES) {
             const lanes one = load_part(x + (long)r * columns + c, columns - c);
@@ -230,7 +233,7 @@ static const unit *units_of_floats(const float *x, int rows, int columns, unit *
     const long stride = wide(columns);
     if (stride == columns)
         return x;
-#pragma omp parallel for num_threads(threads) if (threads > 1)
+#pragma omp parallel for num_threads(threads) if (is_worth_threads(rows * stride))
     for (int r = 0; r < rows; r++)
         for (long c = 0; c < stride; c += LANES)
             store(room + r * stride + c, load_part(x + (long)r * columns + c, columns - c));
@@ -250,7 +253,7 @@ static int units(int size) { return (size + TOGETHER - 1) / TOGETHER; }
 /* Floats [rows][columns] as units along the columns -> [wide(columns) / TOGETHER][stride], filled up with zeros. */
 static void transpose_floats(const float *x, int rows, int columns, unit *out, long stride)
 {
-#pragma omp parallel for num_threads(threads) if (threads > 1)
+#pragma omp parallel for num_threads(threads) if (is_worth_threads(stride * columns))
     for (long r = 0; r < stride; r += LANES)
         for (long c = 0; c < wide(columns); c += TOGETHER * LANES) {
             __typeof__(units_in_a_row(x, 0)) block[LANES];

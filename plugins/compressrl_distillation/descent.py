@@ -55,13 +55,16 @@ class Descent:
 class StackDescent(Descent):
     """By the algorithms' kernel.
 
+    first: index of the student's first linear layer; what stands before it (a standardisation) does not learn
     stack: its one network is the student's, whose layers are views of it
     """
 
     optimizer: Adam
 
-    def __init__(self, student: nn.Sequential, last: int, half_range: torch.Tensor, stack: MLPStack) -> None:
-        self.stack = stack
+    def __init__(
+        self, student: nn.Sequential, first: int, last: int, half_range: torch.Tensor, stack: MLPStack
+    ) -> None:
+        self.inputs, self.stack = student[:first], stack
         super().__init__(student, last, half_range)
 
     def _optimizer(self) -> Adam:
@@ -69,7 +72,7 @@ class StackDescent(Descent):
 
     @torch.no_grad()
     def _descend(self, states_BI: torch.Tensor, actions_BA: torch.Tensor) -> torch.Tensor:
-        error_BA = self._error(self.stack.learn(states_BI)[0], actions_BA)
+        error_BA = self._error(self.stack.learn(self.inputs(states_BI))[0], actions_BA)
         self.stack.descend((error_BA / error_BA.numel()).unsqueeze(0), self.optimizer)
         return error_BA
 
@@ -77,8 +80,11 @@ class StackDescent(Descent):
 def descent(student: nn.Sequential, half_range: torch.Tensor) -> Descent:
     """The fastest one that the student allows."""
     modules = list(student)
-    last = max(i for i, module in enumerate(modules) if isinstance(module, nn.Linear))
-    stack = networks.stacked(nn.Sequential(*modules[:last]), [modules[last]], bfloat16=False)
+    linears = [i for i, module in enumerate(modules) if isinstance(module, nn.Linear)]
+    first, last = linears[0], linears[-1]
+    if any(parameter.requires_grad for parameter in student[:first].parameters()):
+        return Descent(student, last, half_range)
+    stack = networks.stacked(nn.Sequential(*modules[first:last]), [modules[last]], bfloat16=False)
     if stack is None:
         return Descent(student, last, half_range)
-    return StackDescent(student, last, half_range, stack)
+    return StackDescent(student, first, last, half_range, stack)

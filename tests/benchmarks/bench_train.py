@@ -84,6 +84,20 @@ def steps_a_second(
     return (steps - skip - 1) / (stamps[steps - 1] - stamps[skip])
 
 
+def environment_alone(env_id: str, steps: int = 4000) -> float:
+    """Steps a second under random actions: no training is faster."""
+    env = gymnasium.make(env_id)
+    env.action_space.seed(0)
+    actions = [env.action_space.sample() for _ in range(steps)]
+    env.reset(seed=0)
+    begin = clock()
+    for action in actions:
+        _, _, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            env.reset()
+    return steps / (clock() - begin)
+
+
 def rate(at_once: int, *arguments: Any) -> float:
     """Of so many runs together."""
     if at_once == 1:
@@ -126,6 +140,8 @@ def main() -> None:
     load = f"{options.at_once} run(s) of {options.threads} thread(s)"
     print(f"{'':28}{'ours':>8}{'SB3':>8}{'ratio':>7}   steps/s, {load}")
     for env_id in options.env or ENVIRONMENTS:
+        alone = np.median([environment_alone(env_id) for _ in range(options.rounds)])
+        print(f"{'':5}{env_id:23}{alone:8.0f}   the environment alone, on one thread", flush=True)
         for algorithm in options.algo or (*OFF_POLICY, *ON_POLICY):
             off = algorithm in OFF_POLICY
             # Of an on-policy run from the end of a rollout to that of another: as many updates as rollouts.
