@@ -1,5 +1,6 @@
 """Learning curves of the kernel's path, the plain one and Stable-Baselines3: `make compare-returns`.
 
+And of our updates in the loop of Stable-Baselines3, for where the two differ.
 SAC with everybody's defaults; every 10,000 steps the mean return of 5 deterministic episodes of the same
 seeds. Hours for 200,000 steps, so the finished curves are kept in docs/results/returns/ and not trained again
 (a run of ours goes on from its checkpoint where it was interrupted, one of theirs starts anew); the page and
@@ -19,11 +20,15 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import returns_page
+import stable_baselines3
+import torch
+from hosted import HostedSAC
 
 from compressrl import files, runs
 from compressrl.training import LEARNING_CURVE
 
 OURS = {"kernel": {}, "plain": {"CC": "false"}}  # without a compiler it is plain torch
+THEIRS = {"hosted": HostedSAC, "sb3": stable_baselines3.SAC}
 EVERY = 10_000
 TRAINING = Path("runs/compare_returns")
 
@@ -37,13 +42,12 @@ def ours(who: str, env_id: str, seed: int, steps: int) -> list[float]:
     return [float(row["evaluation_return_mean"]) for row in rows]
 
 
-def theirs(env_id: str, seed: int, steps: int) -> list[float]:
-    import stable_baselines3
-    import torch
-
+def theirs(who: str, env_id: str, seed: int, steps: int) -> list[float]:
     torch.set_num_threads(1)
     # As ours: 10,000 random steps, the time limit is no end.
-    model = stable_baselines3.SAC("MlpPolicy", env_id, device="cpu", seed=seed, learning_starts=EVERY)
+    model = THEIRS[who]("MlpPolicy", env_id, device="cpu", seed=seed, learning_starts=EVERY)
+    if isinstance(model, HostedSAC):
+        model.host(seed)
     curve = []
     for _ in range(0, steps, EVERY):
         model.learn(EVERY, reset_num_timesteps=False)
@@ -66,7 +70,7 @@ def train(who: str, env_id: str, seed: int, options: argparse.Namespace) -> None
     path = returns_page.curve_path(options.out, who, env_id, seed, options.steps)
     if path.exists():
         return
-    curve = theirs(env_id, seed, options.steps) if who == "sb3" else ours(who, env_id, seed, options.steps)
+    curve = (ours if who in OURS else theirs)(who, env_id, seed, options.steps)
     rows = [f"{EVERY * index},{value:.1f}" for index, value in enumerate(curve, start=1)]
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_text_atomic(path, "\n".join(["step,return_mean", *rows]) + "\n")
@@ -77,7 +81,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200_000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--env", nargs="+", default=["HalfCheetah-v5", "Hopper-v5"])
-    parser.add_argument("--who", nargs="+", choices=(*OURS, "sb3"), default=[*OURS, "sb3"])
+    parser.add_argument("--who", nargs="+", choices=(*OURS, *THEIRS), default=[*OURS, *THEIRS])
     parser.add_argument("--out", type=Path, default=Path("docs/results"), help="folder of page and curves")
     options = parser.parse_args()
     for seed in options.seeds:
