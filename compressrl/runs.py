@@ -90,6 +90,7 @@ def train(
             "algorithm": name,
             "env_id": env_id,
             "seed": seed,
+            "device": torch.device(device).type,
             "checkpoint format": CHECKPOINT_FORMAT,
         },
         evaluate=_evaluator(env_id, CURVE_SEEDS),

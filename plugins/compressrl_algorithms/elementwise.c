@@ -99,19 +99,30 @@ double squared_error(const float *values, const float *target, long count, long 
     return 0.5 * sum / (double)batch;
 }
 
+static double mean_of(const float *x, long size)
+{
+    double sum = 0;
+    for (long i = 0; i < size; i++)
+        sum += x[i];
+    return sum / (double)size;
+}
+
+static double deviation_of(const float *x, long size, double mean)
+{
+    double sum = 0;
+    for (long i = 0; i < size; i++)
+        sum += (x[i] - mean) * (x[i] - mean);
+    return sqrt(sum / (double)size);
+}
+
 /* mean, actions [batch][size] of a Gaussian, log_std [size] -> gradients of PPO's loss; said: the loss, the
- * estimated divergence and the share of ratios that are clipped */
+ * estimated divergence and the share of ratios outside of the clip */
 void clipped_surrogate(const float *mean, const float *log_std, const float *actions, const float *old_log_prob,
                        const float *advantages, long batch, long size, float clip, float entropy, float *of_mean,
                        float *of_log_std, double *said)
 {
-    double total = 0, squares = 0, entropy_of = 0, gain = 0, divergence = 0, clipped = 0;
-    for (long b = 0; b < batch; b++)
-        total += advantages[b];
-    const double middle = total / (double)batch;
-    for (long b = 0; b < batch; b++)
-        squares += (advantages[b] - middle) * (advantages[b] - middle);
-    const double deviation = sqrt(squares / (double)batch) + 1e-8;
+    double entropy_of = 0, gain = 0, divergence = 0, clipped = 0;
+    const double middle = mean_of(advantages, batch), deviation = deviation_of(advantages, batch, middle) + 1e-8;
     for (long a = 0; a < size; a++) {
         entropy_of += log_std[a];
         of_log_std[a] = -entropy;

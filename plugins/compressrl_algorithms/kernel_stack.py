@@ -1,6 +1,6 @@
 """An MLPStack that is evaluated and differentiated by mlp_stack.c, in float32 or bfloat16.
 
-An update of an off-policy algorithm is a dozen passes through small networks, in which autograd, dispatch and
+An update is a dozen passes through small networks, in which autograd, dispatch and
 conversions cost more than the products. Here a pass is one call, and so is its gradient. Parameters, outputs
 and gradients are float32.
 """
@@ -100,6 +100,8 @@ class KernelStack(MLPStack):
     def tangent(self, direction: torch.Tensor) -> torch.Tensor:
         if not isinstance(self.latest, Pass):
             return super().tangent(direction)
+        if self.latest.columns:
+            raise RuntimeError("The latest pass is of an input: call learn first.")
         memory, direction = self.latest.memory, direction.contiguous()
         outputs_NBO = torch.empty(self.count, memory.stack.batch, self.sizes[-1])
         memory.library.stack_tangent(

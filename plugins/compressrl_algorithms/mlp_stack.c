@@ -7,10 +7,10 @@
 struct finish {
     const float *bias;    /* [N], added; or NULL */
     const float *others;  /* [M][stride], added; or NULL */
-    int activated;        /* then goes through the activation, which is ReLU or */
-    int tanh;
-    const number *below;  /* [rows][stride] activations whose slope sums are multiplied with; or NULL */
-    const int *row_of;    /* [M] the rows of `below` and `out` that are meant; or NULL: the same */
+    int tanh;             /* that is the activation, else ReLU */
+    int activated;        /* what it makes of the sums is meant */
+    const number *slope_of; /* [rows][stride], activations whose slope sums are multiplied with; or NULL */
+    const int *row_of;    /* [M] the rows of `slope_of` and `out` that are meant; or NULL: the same */
     float *out; /* [out_rows][out_columns] or NULL: the sums in float, */
     int out_rows, out_columns, accumulate; /* added to what is there */
     number *rows; /* [M][stride] or NULL: as numbers */
@@ -31,8 +31,8 @@ INLINE void finish_tile(const struct finish *f, lanes sum[6][TILE_COLUMNS], int 
                 v += load(f->others + place);
             if (f->activated)
                 v = f->tanh ? tanh_of(v) : relu(v);
-            if (f->below) {
-                const lanes h = numbers(f->below + row * f->stride + column);
+            if (f->slope_of) {
+                const lanes h = numbers(f->slope_of + row * f->stride + column);
                 v = f->tanh ? v * (1 - h * h) : where_not_zero(v, h);
             }
             if (f->out && m + i < f->out_rows) {
@@ -78,7 +78,8 @@ static void product(const unit *a, long a_row, long a_step, const unit *b, long 
 {
     /* In rows: threads that write parts of one row get in each other's way. */
     const int share = (M / (6 * threads) + (M % (6 * threads) != 0)) * 6;
-#pragma omp parallel for num_threads(threads) if (is_worth_threads((long)M * N * steps / 16))
+    const long work = (long)M * N * steps / 16; /* a number is copied in the time of so many products */
+#pragma omp parallel for num_threads(threads) if (is_worth_threads(work))
     for (int part = 0; part < threads; part++) {
         const int m = part * share, end = m + share < M ? m + share : M;
         int n = 0;
@@ -321,7 +322,7 @@ void stack_backward(const struct stack *s, int used, const float *out_gradient, 
                 transpose_floats(s->vector + weight + from * (long)outputs, inputs - from, outputs, scratch.weight,
                                  f.stride);
                 if (i) {
-                    f.below = input;
+                    f.slope_of = input;
                     f.rows = scratch.next_rows;
                 } else {
                     f.out = input_gradient;
@@ -359,7 +360,7 @@ void stack_tangent(const struct stack *s, const float *direction, char *memory, 
                 f.out_rows = batch;
                 f.out_columns = outputs;
             } else {
-                f.below = input_rows(s->kept, s, n, i + 1);
+                f.slope_of = input_rows(s->kept, s, n, i + 1);
                 f.rows = scratch.next_rows;
             }
             if (i) {

@@ -31,7 +31,7 @@ def tangent(
     (Townsend 2017, "A new trick for calculating Jacobian vector products").
     """
     of_outputs = torch.zeros_like(outputs, requires_grad=True)
-    gradients = torch.autograd.grad(outputs, sources, of_outputs, create_graph=True)
+    gradients = torch.autograd.grad(outputs, sources, of_outputs, create_graph=True, materialize_grads=True)
     along = torch.stack([(g * d).sum() for g, d in zip(gradients, directions, strict=True)]).sum()
     return torch.autograd.grad(along, of_outputs, retain_graph=True)[0]
 
@@ -127,9 +127,7 @@ class MLPStack(nn.Module):
 
         Raises RuntimeError where there is none, or another call has used it up.
         """
-        if self.latest is None:
-            raise RuntimeError("No pass to take the gradient of: call learn or probe first.")
-        outputs, source = self.latest
+        outputs, source = self._kept()
         self.latest = self.latest if retain else None
         gradient: torch.Tensor = torch.autograd.grad(outputs, source, of_outputs, retain_graph=retain)[0]
         return gradient
@@ -137,10 +135,15 @@ class MLPStack(nn.Module):
     def tangent(self, direction: torch.Tensor) -> torch.Tensor:
         """How the outputs of the latest `learn` move with the parameters in this direction (P,).
 
-        The pass is retained.
+        The pass is retained. Raises RuntimeError as `gradient` does.
         """
-        outputs, source = self.latest
+        outputs, source = self._kept()
         return tangent(outputs, [source], [direction])
+
+    def _kept(self) -> Any:
+        if self.latest is None:
+            raise RuntimeError("No pass to take the gradient of: call learn or probe first.")
+        return self.latest
 
     def descend(self, of_outputs: torch.Tensor, optimizer: Adam) -> None:
         """One step on the parameters, from the gradient of the outputs of the latest `learn`."""

@@ -104,17 +104,19 @@ class Actor(nn.Module):
     """
 
     def __init__(
-        self, hidden: nn.Sequential, heads: Sequence[nn.Linear], *, bfloat16: bool, device: str
+        self, hidden: nn.Sequential, heads: Sequence[nn.Module], *, bfloat16: bool, device: str
     ) -> None:
         super().__init__()
         self.hidden, self.heads = hidden, nn.ModuleList(heads)
         self.stack = stacked(hidden, heads, bfloat16=bfloat16) if device == "cpu" else None
+        # Remembered, as all parameters of a target network are frozen, and move all the same.
+        self.free = [part for part in (*hidden.parameters(), *self.heads.parameters()) if part.requires_grad]
 
     def learnt(self) -> list[torch.Tensor]:
         """What an optimiser moves."""
         if self.stack is not None:
             return [self.stack.vector]
-        return [*self.hidden.parameters(), *self.heads.parameters()]
+        return list(self.free)
 
     def forward(self, observation_BD: torch.Tensor) -> torch.Tensor:
         """(B, sum of the heads' outputs), as constants."""
@@ -139,7 +141,9 @@ class Actor(nn.Module):
         """
         if self.stack is not None:
             return [self.stack.gradient(gradient_BH.unsqueeze(0), retain=retain)]
-        return torch.autograd.grad(self.latest, self.learnt(), gradient_BH, retain_graph=retain)
+        return torch.autograd.grad(
+            self.latest, self.learnt(), gradient_BH, retain_graph=retain, materialize_grads=True
+        )
 
     def tangent(self, directions: Sequence[torch.Tensor]) -> torch.Tensor:
         """How the outputs of the latest `learn` (B, H) move with what is learnt in these directions."""
@@ -168,9 +172,11 @@ class Actor(nn.Module):
 def stacked(hidden: nn.Sequential, heads: Sequence[nn.Module], *, bfloat16: bool) -> MLPStack | None:
     """A stack whose views these layers become, with the heads side by side as its last layer.
 
-    None where they are no linear layers with ReLU, or all with tanh, between them; exact types, as a subclass
-    may compute something else.
+    None where they are no linear layers with ReLU, or all with tanh, between them, or some are frozen; exact
+    types without hooks, as a subclass or a hook may compute something else.
     """
+    if any(module._forward_hooks or module._forward_pre_hooks for module in (hidden, *hidden, *heads)):
+        return None
     linears = [layer for layer in hidden if type(layer) is nn.Linear]
     outputs = [head for head in heads if type(head) is nn.Linear]
     kinds = [type(layer) for layer in hidden]
@@ -178,7 +184,8 @@ def stacked(hidden: nn.Sequential, heads: Sequence[nn.Module], *, bfloat16: bool
     expected = [kind for _ in linears for kind in (nn.Linear, nn.Tanh if activation == "tanh" else nn.ReLU)]
     if kinds != expected or len(outputs) < len(heads):
         return None
-    if any(layer.bias is None for layer in (*linears, *outputs)):
+    parameters = [part for layer in (*linears, *outputs) for part in (layer.weight, layer.bias)]
+    if any(part is None or not part.requires_grad for part in parameters):
         return None
     sizes = [(linears or outputs)[0].in_features, *(layer.out_features for layer in linears)]
     sizes.append(sum(head.out_features for head in outputs))

@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, NamedTuple, cast
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -66,11 +66,7 @@ class ActorCritic(nn.Module):
     def actor(self) -> Actor:
         """The mean, to be learnt by its gradient; `mean` follows."""
         row = list(self.mean) if isinstance(self.mean, nn.Sequential) else [self.mean]
-        hidden, last = nn.Sequential(*row[:-1]), cast(nn.Linear, row[-1])
-        return Actor(hidden, [last], bfloat16=False, device=self.log_std.device.type)
-
-    def policy_parameters(self) -> list[nn.Parameter]:
-        return [*self.mean.parameters(), self.log_std]
+        return Actor(nn.Sequential(*row[:-1]), row[-1:], bfloat16=False, device=self.log_std.device.type)
 
     def log_prob(self, observations_BD: torch.Tensor, actions_BA: torch.Tensor) -> torch.Tensor:
         """Log-density (B,) of the actions, as sampled."""
@@ -315,11 +311,15 @@ class ValueLearner:
 
 
 def minibatches(batch: Batch, size: int, rng: np.random.Generator) -> Iterator[Batch]:
-    """A random partition into even parts of `size` rows or a few more, never fewer."""
+    """A random partition into nearly equal parts of `size` rows or a few more.
+
+    All but the last are of an even number of rows, which the kernel takes.
+    """
     count = len(batch.returns)
     shuffled = batch.select(torch.from_numpy(rng.permutation(count)))
     parts = max(1, count // size)
-    return map(Batch._make, zip(*(tensor.tensor_split(parts) for tensor in shuffled), strict=True))
+    ends = [2 * (count * part // (2 * parts)) for part in range(1, parts)]
+    return map(Batch._make, zip(*(tensor.tensor_split(ends) for tensor in shuffled), strict=True))
 
 
 class Ended(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
@@ -84,7 +83,7 @@ class PPOLearner(PolicyLearner):
 
 def clip_norm(gradients: Sequence[torch.Tensor], most: float) -> None:
     """Scale the gradients, in place, so that the norm of all of them together is `most` where it was more."""
-    norm = math.hypot(*(gradient.norm().item() for gradient in gradients))
+    norm = torch.stack([gradient.norm() for gradient in gradients]).norm().item()
     if norm > most:
         for gradient in gradients:
             gradient.mul_(most / norm)

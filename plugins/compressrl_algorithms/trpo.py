@@ -133,7 +133,8 @@ class TRPOLearner(PolicyLearner):
             gain = -float(surrogate(new, batch).loss) - objective
             if gain > 0 and kl <= options.max_kl:
                 return Step(gain, kl, tried + 1, accepted=True)
-        self._move(before, torch.zeros_like(full_step))
+        for parameter, old_value in zip(self.parameters, before, strict=True):
+            parameter.copy_(old_value)
         return Step(0.0, 0.0, options.line_search_steps, accepted=False)
 
     def _vector(self, of_mean_BA: torch.Tensor, of_log_std_A: torch.Tensor) -> torch.Tensor:

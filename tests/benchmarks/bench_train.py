@@ -85,7 +85,7 @@ def steps_a_second(
 
 
 def environment_alone(env_id: str, steps: int = 4000) -> float:
-    """Steps a second under random actions: no training is faster."""
+    """Steps a second under random actions, with their resets."""
     env = gymnasium.make(env_id)
     env.action_space.seed(0)
     actions = [env.action_space.sample() for _ in range(steps)]
@@ -148,7 +148,8 @@ def main() -> None:
             steps, skip = (options.steps, LEARNING_STARTS) if off else (8 * ROLLOUT, ROLLOUT - 1)
             rates: dict[str, list[float]] = {"ours": [], "theirs": [], "sbx": []}
             for _ in range(options.rounds):
-                for who, train in (("theirs", partial(theirs, envs=options.their_envs)), ("ours", ours)):
+                envs = 1 if off else options.their_envs
+                for who, train in (("theirs", partial(theirs, envs=envs)), ("ours", ours)):
                     run = (train, algorithm, env_id, steps, skip, options.threads)
                     rates[who].append(rate(options.at_once, *run))
                 if off and options.sbx:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import compressrl
 from compressrl import rollout, runs
@@ -159,6 +160,16 @@ def test_a_checkpoint_of_another_format_is_refused(tmp_path, monkeypatch):
     train(tmp_path, steps=100)
     monkeypatch.setattr(runs, "CHECKPOINT_FORMAT", -1)
     with pytest.raises(UsageError, match=r"of another run \(different: checkpoint format\)"):
+        train(tmp_path, steps=200)
+
+
+def test_a_checkpoint_of_another_kind_of_device_is_refused(tmp_path):
+    """Its optimisers hold the same parameters in other pieces."""
+    train(tmp_path, steps=100)
+    saved = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    saved["fingerprint"]["device"] = "cuda"
+    torch.save(saved, tmp_path / CHECKPOINT)
+    with pytest.raises(UsageError, match=r"of another run \(different: device\)"):
         train(tmp_path, steps=200)
 
 

@@ -133,6 +133,39 @@ def test_rows_with_one_of_two_activations_become_stacks(between, stacked):
     assert one.plain(observation).square().mean() < before
 
 
+def hooked(row):
+    row[0].register_forward_hook(lambda _module, _inputs, output: 2 * output)
+
+
+def frozen(row):
+    row[0].requires_grad_(False)
+
+
+def with_a_parameter_of_no_use(row):
+    row[0].unused = nn.Parameter(torch.ones(2))
+
+
+@pytest.mark.parametrize("change", [hooked, frozen, with_a_parameter_of_no_use])
+def test_what_a_stack_would_compute_or_move_otherwise_stays_as_it_is(change):
+    row, observation = nn.Sequential(nn.Linear(3, 4), nn.Tanh()), inputs()[0]
+    if change is with_a_parameter_of_no_use:
+        row.append(nn.Softsign())
+    change(row)
+    one = networks.Actor(row, [nn.Linear(4, 2)], bfloat16=False, device="cpu")
+    assert one.stack is None
+    target = networks.frozen_copy(one)
+    torch.testing.assert_close(one.learn(observation), one.plain(observation).detach())
+    before, outputs = row[0].weight.detach().clone(), one(observation)
+    tangent = one.tangent([torch.ones_like(part) for part in one.learnt()])
+    assert tangent.shape == outputs.shape
+    optimizer = Adam(one.learnt(), 1e-2)
+    one.descend(2 * one.learn(observation), optimizer)
+    assert one(observation).square().mean() < outputs.square().mean()
+    assert torch.equal(row[0].weight, before) == (change is frozen)
+    networks.polyak(target, one, 1.0)
+    torch.testing.assert_close(target(observation), one(observation))
+
+
 def test_an_actor_of_other_modules_is_executed_as_it_is():
     row = nn.Sequential(nn.Linear(3, 4), nn.Softsign())
     one = networks.Actor(row, [nn.Linear(4, 2)], bfloat16=True, device="cpu")

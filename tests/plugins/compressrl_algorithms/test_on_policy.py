@@ -319,11 +319,12 @@ def test_the_value_function_is_fitted_to_the_returns():
     x = torch.from_numpy(observations(count=256))
     target = x[:, 0] * 2 + 3
     batch = Batch(x, x[:, :1], target, target, target)
-    before = [p.detach().clone() for p in training.agent.policy_parameters()]
+    policy = [*training.agent.mean.parameters(), training.agent.log_std]
+    before = [p.detach().clone() for p in policy]
     error = (training.agent.values(x) - target).square().mean().item()
     training.critic.fit(batch, np.random.default_rng(0))
     assert (training.agent.values(x) - target).square().mean().item() < 0.05 * error
-    assert all(torch.equal(*pair) for pair in zip(before, training.agent.policy_parameters(), strict=True))
+    assert all(torch.equal(*pair) for pair in zip(before, policy, strict=True))
 
 
 @BOTH

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import numpy as np
@@ -163,6 +164,29 @@ def test_the_gradient_is_clipped(agent):
     assert 0 < moved[0] < moved[1] / 100
 
 
+def test_updates_are_those_of_torch(agent):
+    """Whole passes, by the loss as it stands, torch's clipping and torch's Adam."""
+    batch = make_batch(agent, 130)
+    reference, before = copy.deepcopy(agent), copy.deepcopy(agent)
+    parameters = [*reference.mean.parameters(), reference.log_std]
+    optimizer = torch.optim.Adam(parameters, lr=1e-2, eps=1e-5)
+    for _ in range(4):
+        for part in minibatches(batch, 40, np.random.default_rng(3)):
+            loss = loss_by_autograd(reference.mean(part.observations), reference.log_std, part, 0.2, 0.01)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, 0.3)
+            optimizer.step()
+    options = {"batch_size": 40, "epochs": 1, "entropy": 0.01, "max_gradient": 0.3, "target_kl": 1e9}
+    learner = PPO(learning_rate=1e-2, **options).learner(agent)
+    for _ in range(4):
+        learner.improve(batch, 1.0, np.random.default_rng(3))
+    torch.testing.assert_close(agent.log_std, reference.log_std, rtol=1e-4, atol=1e-5)
+    x = batch.observations
+    torch.testing.assert_close(agent.mean(x), reference.mean(x), rtol=1e-4, atol=1e-5)
+    assert (reference.mean(x) - before.mean(x)).abs().max() > 0.05
+
+
 def test_clipping_leaves_the_direction():
     gradients = [torch.tensor([3.0, 0.0]), torch.tensor([4.0])]
     clip_norm(gradients, 10.0)
@@ -171,7 +195,7 @@ def test_clipping_leaves_the_direction():
     torch.testing.assert_close(torch.cat(gradients), torch.tensor([0.3, 0.0, 0.4]))
 
 
-@pytest.mark.parametrize(("count", "size"), [(64, 16), (65, 16), (31, 16), (5, 16), (1, 16)])
+@pytest.mark.parametrize(("count", "size"), [(64, 16), (65, 16), (1000, 64), (31, 16), (5, 16), (1, 16)])
 def test_minibatches_are_a_partition_without_tiny_parts(count, size):
     numbers = torch.arange(count)
     batch = Batch(*(numbers + 100 * field for field in range(5)))
@@ -180,3 +204,4 @@ def test_minibatches_are_a_partition_without_tiny_parts(count, size):
     assert all(torch.equal(part.returns, part.observations + 400) for part in parts)
     assert all(len(part.returns) >= min(size, count) for part in parts)
     assert all(len(part.returns) < 2 * size for part in parts)
+    assert all(len(part.returns) % 2 == 0 for part in parts[:-1])
