@@ -50,7 +50,8 @@ def read(folder: Path, steps: int) -> Curves:
             curve = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)[:, 1]
             found.setdefault(words[2], {}).setdefault(words[1], []).append(curve)
     return {
-        env_id: {who: np.array(each[who]) for who in WHO if who in each} for env_id, each in found.items()
+        env_id: {who: np.array(each[who]) for who in WHO if who in each}
+        for env_id, each in sorted(found.items())
     }
 
 
@@ -84,7 +85,7 @@ def table(curves: Curves) -> str:
 
 
 def draw(curves: Curves, steps: int) -> Figure:
-    figure = Figure(figsize=(4.6 * len(curves), 3.4), layout="constrained")
+    figure = Figure(figsize=(4.6 * len(curves), 3.8), layout="constrained")
     places = figure.subplots(1, len(curves), squeeze=False)[0]
     for place, (env_id, each) in zip(places, curves.items(), strict=True):
         for who, values in each.items():
@@ -92,10 +93,14 @@ def draw(curves: Curves, steps: int) -> Figure:
             at = np.linspace(steps / values.shape[1], steps, values.shape[1])
             place.plot(at, values.T, color=colour, linewidth=0.6, alpha=0.5)
             place.plot(at, values.mean(axis=0), color=colour, linewidth=2, label=label)
-        place.set(title=env_id, xlabel="environment steps", ylabel="return")
-        place.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        place.set(title=env_id, xlabel="thousand environment steps", ylabel="return")
+        place.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:.0f}")
         place.spines[["top", "right"]].set_visible(False)
-        place.legend(frameon=False)
+    lines = {line.get_label(): line for place in places for line in place.lines}
+    labels = [label for label, _ in WHO.values() if label in lines]
+    figure.legend(
+        [lines[label] for label in labels], labels, loc="outside lower center", ncols=2, frameon=False
+    )
     return figure
 
 
