@@ -72,7 +72,8 @@ def table(curves: Curves) -> str:
     for env_id, each in curves.items():
         for who, values in each.items():
             last = values[:, -max(1, values.shape[1] // 4) :].mean(axis=1)
-            among = within(each["kernel"], values) if who != "kernel" and "kernel" in each else ""
+            told = who != "kernel" and "kernel" in each and len(values) > 1  # one seed has no spread
+            among = within(each["kernel"], values) if told else ""
             row = [
                 f"{env_id}, {WHO[who][0]}",
                 str(len(values)),
