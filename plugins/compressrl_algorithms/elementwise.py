@@ -20,6 +20,7 @@ from compressrl_algorithms.kernel import kernel, takes
 from compressrl_algorithms.rollout_buffer import Batch
 
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
+LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 Scalar = float | torch.Tensor
 
 
@@ -45,7 +46,7 @@ def squash(heads_BH: torch.Tensor, noise_BA: torch.Tensor) -> Sample:
         u = loc_BA + moved
         gaussian = -0.5 * noise_BA.square() - log_std_BA  # and constants, for all dimensions at the end
         minus_log_slope = 2 * (u + functional.softplus(-2 * u))
-        constants = size * (0.5 * math.log(2 * math.pi) + 2 * math.log(2))
+        constants = size * (LOG_SQRT_2PI + 2 * math.log(2))
         return Sample(u.tanh(), (gaussian + minus_log_slope).sum(dim=1) - constants, moved)
     sample = Sample(torch.empty(batch, size), torch.empty(batch), torch.empty(batch, size))
     library.squash(
@@ -185,7 +186,7 @@ def clipped_surrogate(
     given = mean_BA, log_std_A, batch.actions, batch.log_probs, batch.advantages
     if library is None or not takes(*given):
         z_BA = (batch.actions - mean_BA) * torch.exp(-log_std_A)
-        log_prob_B = -0.5 * z_BA.square().sum(1) - log_std_A.sum() - 0.5 * math.log(2 * math.pi) * size
+        log_prob_B = -0.5 * z_BA.square().sum(1) - log_std_A.sum() - LOG_SQRT_2PI * size
         log_ratio_B = log_prob_B - batch.log_probs
         ratio_B = log_ratio_B.exp()
         centred_B = batch.advantages - batch.advantages.mean()

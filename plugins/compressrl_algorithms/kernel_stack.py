@@ -1,8 +1,7 @@
 """An MLPStack that is evaluated and differentiated by mlp_stack.c, in float32 or bfloat16.
 
-An update is a dozen passes through small networks, in which autograd, dispatch and
-conversions cost more than the products. Here a pass is one call, and so is its gradient. Parameters, outputs
-and gradients are float32.
+An update is a dozen passes through small networks, in which autograd, dispatch and conversions cost more than
+the products. Here a pass is one call, and so is its gradient. Parameters, outputs and gradients are float32.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ static void product(const unit *a, long a_row, long a_step, const unit *b, long 
 {
     /* In rows: threads that write parts of one row get in each other's way. */
     const int share = (M / (6 * threads) + (M % (6 * threads) != 0)) * 6;
-    const long work = (long)M * N * steps / 16; /* a number is copied in the time of so many products */
+    const long work = (long)M * N * steps / 16; /* sixteen products reckoned as one number copied */
 #pragma omp parallel for num_threads(threads) if (is_worth_threads(work))
     for (int part = 0; part < threads; part++) {
         const int m = part * share, end = m + share < M ? m + share : M;

@@ -24,6 +24,7 @@ from compressrl.networks.modules import Clip, Standardize
 from compressrl.options import Option
 from compressrl.policy import Policy
 from compressrl_algorithms.adam import Adam
+from compressrl_algorithms.elementwise import LOG_SQRT_2PI
 from compressrl_algorithms.mlp_stack import MLPStack
 from compressrl_algorithms.networks import (
     HIDDEN_HELP,
@@ -38,7 +39,6 @@ from compressrl_algorithms.normalization import CLIP, RewardScaler, RunningMomen
 from compressrl_algorithms.rollout_buffer import Batch, Rollout, generalized_advantages
 
 ADAM_EPSILON = 1e-5  # as in the authors' code; torch's default is 1e-8
-LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
 
 def orthogonal(network: nn.Sequential, output_gain: float, generator: torch.Generator) -> nn.Sequential:

@@ -1,13 +1,27 @@
-"""What the tests of the off-policy learners share: 3 observations, 2 actions, two small hidden layers."""
+"""What the tests of the learners share; off-policy: 3 observations, 2 actions, two small hidden layers."""
 
 import pytest
 import torch
+from torch import nn
 
-from compressrl_algorithms import networks
+from compressrl_algorithms import elementwise, kernel_stack, networks
 from compressrl_algorithms.kernel_stack import KernelStack
 from compressrl_algorithms.mlp_stack import MLPStack
 from compressrl_algorithms.off_policy import Setup
 from compressrl_algorithms.replay_buffer import Batch
+
+
+@pytest.fixture(params=["torch", "kernel", "unknown layers"])
+def between(request, monkeypatch):
+    """What stands between the layers of an on-policy mean: it learns by plain torch, by the kernel, or is of
+    modules that no stack knows.
+    """
+    if request.param == "torch":
+        for module in (elementwise, kernel_stack):
+            monkeypatch.setattr(module, "kernel", lambda **_: None)
+    elif request.param == "kernel" and elementwise.kernel() is None:
+        pytest.skip("no C compiler")
+    return nn.Softsign() if request.param == "unknown layers" else nn.Tanh()
 
 
 @pytest.fixture

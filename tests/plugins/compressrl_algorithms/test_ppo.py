@@ -6,23 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from compressrl_algorithms import elementwise, kernel_stack
+from compressrl_algorithms import elementwise
 from compressrl_algorithms.mlp_stack import MLPStack
 from compressrl_algorithms.on_policy import ActorCritic, minibatches
 from compressrl_algorithms.ppo import PPO, clip_norm
 from compressrl_algorithms.rollout_buffer import Batch
 
 
-@pytest.fixture(params=["torch", "kernel", "unknown layers"])
-def agent(request, monkeypatch):
-    """The mean by plain torch, by the kernel, or of modules that no stack knows."""
-    if request.param == "torch":
-        for module in (elementwise, kernel_stack):
-            monkeypatch.setattr(module, "kernel", lambda **_: None)
-    elif request.param == "kernel" and elementwise.kernel() is None:
-        pytest.skip("no C compiler")
+@pytest.fixture
+def agent(between):
     torch.manual_seed(0)
-    between = nn.Softsign() if request.param == "unknown layers" else nn.Tanh()
     mean = nn.Sequential(nn.Linear(3, 8), between, nn.Linear(8, 2))
     return ActorCritic(mean, torch.full((2,), -0.5), MLPStack((3, 1), 1))
 

@@ -5,25 +5,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from compressrl_algorithms import elementwise, kernel_stack
 from compressrl_algorithms.mlp_stack import MLPStack
 from compressrl_algorithms.on_policy import ActorCritic
 from compressrl_algorithms.rollout_buffer import Batch
 from compressrl_algorithms.trpo import TRPO, Gaussian, conjugate_gradient, mean_kl, surrogate
 
 
-@pytest.fixture(params=["torch", "kernel", "unknown layers"])
-def make_agent(request, monkeypatch):
-    """The mean by plain torch, by the kernel, or of modules that no stack knows."""
-    if request.param == "torch":
-        for module in (elementwise, kernel_stack):
-            monkeypatch.setattr(module, "kernel", lambda **_: None)
-    elif request.param == "kernel" and elementwise.kernel() is None:
-        pytest.skip("no C compiler")
-
+@pytest.fixture
+def make_agent(between):
     def make():
         torch.manual_seed(0)
-        between = nn.Softsign() if request.param == "unknown layers" else nn.Tanh()
         mean = nn.Sequential(nn.Linear(3, 4), between, nn.Linear(4, 2))
         return ActorCritic(mean, torch.tensor([-0.5, 0.2]), MLPStack((3, 1), 1))
 
