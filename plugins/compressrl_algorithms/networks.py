@@ -7,6 +7,7 @@ A action, N critics.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from math import sqrt
@@ -26,6 +27,7 @@ from compressrl_algorithms.elementwise import Scalar
 from compressrl_algorithms.mlp_stack import Activation, MLPStack, tangent
 
 HIDDEN_HELP = "widths of the hidden layers, e.g. 256x256"
+OBSERVATIONS_HELP = "those that the networks read: all, or positions such as 0-26 or 0-26/30"
 
 
 def hidden_widths(hidden: str) -> list[int]:
@@ -37,6 +39,25 @@ def hidden_widths(hidden: str) -> list[int]:
     if not widths or min(widths) < 1:
         raise OptionError(f"hidden={hidden} is not valid; it takes widths of layers, e.g. 256x256.")
     return widths
+
+
+def observation_mask(text: str, size: int) -> torch.Tensor:
+    """Parse `all`, `0-26` or `0-26/30`: (size,) bool, true for an observation that is read.
+
+    Raises OptionError for anything else, and for positions that an observation of this size does not have.
+    """
+    mask = torch.full((size,), text == "all")
+    for part in [] if text == "all" else text.split("/"):
+        found = re.fullmatch("([0-9]+)(?:-([0-9]+))?", part)
+        if not found:
+            raise OptionError(
+                f"observations={text} is not valid; it takes all, or positions such as 0-26/30."
+            )
+        first, last = int(found[1]), int(found[2] or found[1])
+        if not first <= last < size:
+            raise OptionError(f"observations={text} is not valid: {part} is no range within 0-{size - 1}.")
+        mask[first : last + 1] = True
+    return mask
 
 
 def linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:

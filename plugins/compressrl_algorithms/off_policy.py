@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from compressrl.environments import Env
+from compressrl.errors import PipelineError
 from compressrl.interfaces import Float32Array
 from compressrl.lab import Lab
 from compressrl.networks import layers
@@ -74,6 +75,7 @@ class OffPolicyAlgorithm(ABC):
     """Options and training loop of the off-policy algorithms: one update for each environment step."""
 
     hidden: Annotated[str, Option(networks.HIDDEN_HELP)] = "256x256"
+    observations: Annotated[str, Option(networks.OBSERVATIONS_HELP)] = "all"
     batch_size: Annotated[int, Option("transitions in one update", low=1)] = 256
     gamma: Annotated[float, Option("discount", low=0, high=1)] = 0.99
     tau: Annotated[float, Option("step of the targets towards the learnt networks", low=0, high=1)] = 0.005
@@ -118,7 +120,10 @@ class _Run:
         self.rescale = networks.action_rescale(networks.action_box(env))
         self.to_units = layers.Rescale(self.rescale.scale.numpy(), self.rescale.offset.numpy())
         weights = torch.Generator().manual_seed(lab.seed)
-        actor = build_actor(self.template, self.session, networks.hidden_widths(algorithm.hidden), weights)
+        mask_D = networks.observation_mask(algorithm.observations, self.template.observation_size)
+        hidden = networks.hidden_widths(algorithm.hidden)
+        actor, mask_D = build_actor(self.template, self.session, hidden, mask_D, weights)
+        self.mask_D: Float32Array = mask_D.float().numpy()
         warm = self.session.start is not None
         sizes = self.template.observation_size, self.template.action_size
         setup = Setup(actor, *sizes, self.session.device, warm, weights)
@@ -153,6 +158,7 @@ class _Run:
         while self.step < self.session.steps:
             action = self._act(observation)
             successor, reward, terminated, truncated, _ = self.env.step(self.to_units(action))
+            successor = successor * self.mask_D
             # A time limit ends the episode, not the task: only `terminated` stops the bootstrap.
             self.replay.add(observation, action, float(reward), terminated, successor)
             observation = successor
@@ -168,7 +174,8 @@ class _Run:
         # A seed of its own for each episode, so that a resumed run needs no state of the environment.
         seed = np.random.SeedSequence([self.lab.seed, self.step]).generate_state(1)[0] >> 1
         observation, _ = self.env.reset(seed=int(seed))
-        return observation
+        masked: Float32Array = observation * self.mask_D
+        return masked
 
     @torch.no_grad()
     def _act(self, observation: Float32Array) -> Float32Array:
@@ -234,12 +241,30 @@ def untrained(name: str, lab: Lab, env: Env) -> Policy:
 
 
 def build_actor(
-    template: Policy, session: TrainingSession, hidden: Sequence[int], generator: torch.Generator
-) -> nn.Sequential:
-    """The network from observation to pre-tanh mean: fresh, or the start policy's own; then adapted."""
+    template: Policy,
+    session: TrainingSession,
+    hidden: Sequence[int],
+    mask_D: torch.Tensor,
+    generator: torch.Generator,
+) -> tuple[nn.Sequential, torch.Tensor]:
+    """The network from observation to pre-tanh mean: fresh, or the start policy's own; then adapted.
+
+    What `mask_D` leaves out has weights of zero, and as it is zero in the replay memory, keeps them: so the
+    policy ignores it in the environment. Returns the mask less what a start policy ignores already.
+    """
     if session.start is None:
         sizes = [template.observation_size, *hidden, template.action_size]
-        actor: nn.Module = networks.mlp(sizes, generator)
+        actor = networks.mlp(sizes, generator)
     else:
         actor = nn.Sequential(*networks.start_layers(session.start))
-    return cast(nn.Sequential, session.adapt_actor(actor))
+    first = actor[0]
+    if isinstance(first, nn.Linear):
+        with torch.no_grad():
+            first.weight.mul_(mask_D)
+            mask_D = first.weight.any(dim=0)
+    elif not mask_D.all():
+        raise PipelineError(
+            f"The policy to start from begins with a {type(first).__name__}, not with the weights of its "
+            "observations. Leave the option observations out."
+        )
+    return cast(nn.Sequential, session.adapt_actor(actor)), mask_D

@@ -33,6 +33,20 @@ def test_hidden_widths_are_refused_in_one_line(text):
         networks.hidden_widths(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [("all", [0, 1, 2, 3]), ("0-2", [0, 1, 2]), ("3", [3]), ("0-1/3", [0, 1, 3]), ("2-3/0", [0, 2, 3])],
+)
+def test_observation_mask(text, read):
+    assert networks.observation_mask(text, 4).nonzero().flatten().tolist() == read
+
+
+@pytest.mark.parametrize("text", ["", "none", "0-", "-1", "1,2", "0-4", "4", "2-1", "0//2", "0-1-2", "0.5"])
+def test_positions_that_cannot_be_read_are_refused_in_one_line(text):
+    with pytest.raises(OptionError, match=rf"^observations={text} is not valid[^\n]*$"):
+        networks.observation_mask(text, 4)
+
+
 def test_weights_come_from_the_generator_and_from_nothing_else():
     before = torch.random.get_rng_state()
     one, same = networks.mlp([3, 8, 2], generator()), networks.mlp([3, 8, 2], generator())

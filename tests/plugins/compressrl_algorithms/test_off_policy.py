@@ -7,7 +7,7 @@ import torch
 from gymnasium import spaces
 from torch import nn
 
-from compressrl.errors import OptionError, TrainingDivergedError
+from compressrl.errors import OptionError, PipelineError, TrainingDivergedError
 from compressrl.lab import Lab
 from compressrl.networks.modules import Rescale
 from compressrl.policy import Policy
@@ -60,6 +60,19 @@ class Recorder(gymnasium.Env):
         return self.state.astype(np.float32), float(-np.abs(self.state).sum()), False, False, {}
 
 
+class HalfBlind(Recorder):
+    """The same, but the second of the three numbers is shown as zero."""
+
+    def reset(self, *, seed=None, options=None):
+        observation, info = super().reset(seed=seed)
+        return observation * np.float32([1, 0, 1]), info
+
+    def step(self, action):
+        observation, *rest = super().step(action)
+        return observation * np.float32([1, 0, 1]), *rest
+
+
+gymnasium.register("OffPolicyHalfBlind-v0", HalfBlind, max_episode_steps=40, disable_env_checker=True)
 gymnasium.register("OffPolicyEnds-v0", OneStep, kwargs={"terminates": True}, disable_env_checker=True)
 gymnasium.register("OffPolicyPauses-v0", OneStep, kwargs={"terminates": False}, disable_env_checker=True)
 gymnasium.register("OffPolicyRecorder-v0", Recorder, max_episode_steps=40, disable_env_checker=True)
@@ -280,6 +293,35 @@ def test_a_run_that_diverges_is_told(monkeypatch):
     step = r"5\d\." if at_once else "100"
     with pytest.raises(TrainingDivergedError, match=rf"_loss.* became NaN or infinite at step {step}"):
         train(DDPG, options={"critic_lr": 1e30})
+
+
+@ALGORITHMS
+def test_what_is_not_read_might_as_well_not_be_shown(algorithm):
+    seeing = train(algorithm, options={"observations": "0/2"})
+    blind = train(algorithm, env_id="OffPolicyHalfBlind-v0")
+    (first, *others), (first_of_blind, *others_of_blind) = weights(seeing), weights(blind)
+    assert torch.equal(first[:, [0, 2]], first_of_blind[:, [0, 2]])
+    assert all(torch.equal(a, b) for a, b in zip(others, others_of_blind, strict=True))
+    assert not first[:, 1].any()
+    assert first_of_blind[:, 1].any()
+
+
+@ALGORITHMS
+def test_what_a_policy_does_not_read_it_does_not_read_when_trained_further(algorithm):
+    start = train(algorithm, options={"observations": "0/2"})
+    further = train(algorithm, start=start)
+    assert not weights(further)[0][:, 1].any()
+    assert not torch.equal(weights(further)[0], weights(start)[0])
+    less = weights(train(algorithm, start=start, options={"observations": "1-2"}))[0]
+    assert less.any(dim=0).tolist() == [False, False, True]
+
+
+def test_observations_cannot_be_left_out_behind_a_first_layer_that_mixes_them():
+    start = train(SAC)
+    start = start.with_network(nn.Sequential(nn.Tanh(), *start.network), "with another first layer")
+    with pytest.raises(PipelineError, match="begins with a Tanh"):
+        train(SAC, start=start, options={"observations": "0/2"})
+    assert train(SAC, start=start)
 
 
 def test_hidden_widths_that_cannot_be_read_are_told():
