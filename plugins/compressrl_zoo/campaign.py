@@ -47,8 +47,8 @@ ON_POLICY_STEPS = {
 OFF_POLICY_STEPS = 1_000_000
 
 # TD3's were learnt before the default became 3e-4. DDPG, at 1e-3 by default, gets stuck in Ant below what
-# standing still returns, and in Humanoid with saturated actions from step 20,000 on. In Ant, 27-104 are contact
-# forces, which the versions of the published returns do not show, or show as zeros.
+# standing still returns, and in Humanoid with saturated actions from step 20,000 on. Of Ant's observations 27
+# to 104 are contact forces, which the versions of the published returns do not show, or show as zeros.
 OPTIONS = {("td3", env): "actor_lr=1e-3,critic_lr=1e-3" for env in ("HalfCheetah-v5", "Hopper-v5")}
 OPTIONS |= {
     ("ddpg", env): "actor_lr=3e-4,critic_lr=3e-4" for env in ("Ant-v5", "Humanoid-v5", "HumanoidStandup-v5")
