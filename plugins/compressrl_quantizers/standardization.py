@@ -12,6 +12,8 @@ from compressrl.policy import Policy
 
 # A feature that stands still has no scale of its own; it keeps its unit.
 SMALLEST_STD = 1e-6
+# One that the policy ignores must not widen the range of the others: divided by this it is zero.
+IGNORED_STD = 1e30
 
 
 def standardized(policy: Policy, states: Float32Array) -> list[nn.Module]:
@@ -34,6 +36,7 @@ def standardized(policy: Policy, states: Float32Array) -> list[nn.Module]:
     std = torch.where(std < SMALLEST_STD, 1.0, std)
     with torch.no_grad():
         weight = first.weight.double()
+        std[~weight.any(dim=0)] = IGNORED_STD
         first.bias.copy_(first.bias + weight @ mean)
         first.weight.copy_(weight * std)
     return [Standardize(mean.float(), std.float()), *network]

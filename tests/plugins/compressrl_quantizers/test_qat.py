@@ -142,6 +142,21 @@ def test_a_feature_that_stands_still_keeps_its_unit():
     assert found == pytest.approx(policy(moved), abs=1e-4)
 
 
+def test_a_feature_that_the_policy_ignores_does_not_reach_the_range_of_the_others():
+    policy = without_standardisation(tiny_policy())
+    network = policy.network
+    with torch.no_grad():
+        network[0].weight[:, 1] = 0
+    policy = policy.with_network(network, "blind to the second feature")
+    seen = states(500)
+    seen[7, 1] = 1e6
+    row = standardized(policy, seen)
+    with torch.no_grad():
+        assert row[0](torch.from_numpy(seen)).abs().amax(dim=0)[1] < 1e-20
+        found = nn.Sequential(*row)(torch.from_numpy(seen)).numpy()
+    assert found == pytest.approx(policy(seen), abs=1e-4)
+
+
 def test_a_policy_that_standardises_is_left_as_it_is():
     policy = tiny_policy()
     assert [type(m) for m in standardized(policy, states())] == [type(m) for m in policy.network]

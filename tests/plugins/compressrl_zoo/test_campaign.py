@@ -11,7 +11,7 @@ from compressrl import runs
 from compressrl.policy import Policy
 from compressrl.testing import TINY
 from compressrl_zoo import campaign, zoo
-from compressrl_zoo.campaign import Cell
+from compressrl_zoo.campaign import CELLS, Cell
 
 DECLARATION = """
     from compressrl import PluginEntry, hookimpl
@@ -79,3 +79,13 @@ def test_collect_keeps_what_is_there_and_replaces_a_cell(tmp_path):
         ("policies/a.policy", 2),
         ("policies/b.policy", 3),
     ]
+
+
+def test_every_shipped_policy_is_of_a_cell_of_the_campaign_and_made_with_its_options():
+    cells = {f"policies/{cell.name}.policy": cell for cell in CELLS}
+    for record in zoo.read_index():
+        cell = cells[record["path"]]
+        algorithm = f"{cell.algorithm}:{cell.options}" if cell.options else cell.algorithm
+        words = f"--algo {algorithm} --env {cell.env_id} --steps {record['steps']} --seed {cell.seed}"
+        assert record["command"].removesuffix(" --threads 2") == f"compressrl train {words}"
+        assert record["steps"] <= cell.steps
