@@ -27,7 +27,11 @@ from hosted import HostedSAC
 from compressrl import files, runs
 from compressrl.training import LEARNING_CURVE
 
-OURS = {"kernel": {}, "plain": {"CC": "false"}}  # without a compiler it is plain torch
+OURS = {  # algorithm, environment variables
+    "kernel": ("sac", {}),
+    "float32": ("sac:bfloat16=false", {}),
+    "plain": ("sac", {"CC": "false"}),  # without a compiler it is plain torch
+}
 THEIRS = {"hosted": HostedSAC, "sb3": stable_baselines3.SAC}
 EVERY = 10_000
 TRAINING = Path("runs/compare_returns")
@@ -35,9 +39,10 @@ TRAINING = Path("runs/compare_returns")
 
 def ours(who: str, env_id: str, seed: int, steps: int) -> list[float]:
     folder = TRAINING / f"{who}_{env_id}_seed{seed}"
-    words = ["train", "--algo", "sac", "--env", env_id, "--steps", str(steps), "--seed", str(seed)]
+    algorithm, variables = OURS[who]
+    words = ["train", "--algo", algorithm, "--env", env_id, "--steps", str(steps), "--seed", str(seed)]
     words = [sys.executable, "-m", "compressrl", *words, "--out", str(folder)]
-    subprocess.run(words, env={**os.environ, **OURS[who]}, check=True)
+    subprocess.run(words, env={**os.environ, **variables}, check=True)
     rows = csv.DictReader((folder / LEARNING_CURVE).read_text().splitlines())
     return [float(row["evaluation_return_mean"]) for row in rows]
 
