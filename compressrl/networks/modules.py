@@ -12,6 +12,9 @@ from torch.nn.utils.prune import BasePruningMethod
 from compressrl.networks import layers
 from compressrl.networks.layers import Layer
 
+# Divided by this, an observation that a policy ignores is zero, whatever it is.
+IGNORED_STD = 1e30
+
 
 class Standardize(nn.Module):
     """(x - mean) / std, clipped to ±clip; mean and std are buffers (size,)."""

@@ -60,6 +60,26 @@ def observation_mask(text: str, size: int) -> torch.Tensor:
     return mask
 
 
+def ignore(actor: nn.Sequential, mask_D: torch.Tensor) -> torch.Tensor:
+    """Give the observations that `mask_D` leaves out weights of zero, in place.
+
+    As long as they are shown to it as zero the actor keeps these, and then ignores them wherever it is used.
+    Returns the mask less what the actor ignores already. Raises PipelineError where the mask leaves something
+    out and the first layer has no weights of its observations.
+    """
+    first = actor[0]
+    if isinstance(first, nn.Linear):
+        with torch.no_grad():
+            first.weight.mul_(mask_D)
+            return first.weight.any(dim=0)
+    if not mask_D.all():
+        raise PipelineError(
+            f"The policy to start from begins with a {type(first).__name__}, not with the weights of its "
+            "observations. Leave the option observations out."
+        )
+    return mask_D
+
+
 def linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
     """nn.Linear with torch's usual initialisation, U(±1/sqrt(inputs)), drawn from `generator` (a CPU one)."""
     layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call]

@@ -16,7 +16,6 @@ import torch
 from torch import nn
 
 from compressrl.environments import Env
-from compressrl.errors import PipelineError
 from compressrl.interfaces import Float32Array
 from compressrl.lab import Lab
 from compressrl.networks import layers
@@ -249,22 +248,12 @@ def build_actor(
 ) -> tuple[nn.Sequential, torch.Tensor]:
     """The network from observation to pre-tanh mean: fresh, or the start policy's own; then adapted.
 
-    What `mask_D` leaves out has weights of zero, and as it is zero in the replay memory, keeps them: so the
-    policy ignores it in the environment. Returns the mask less what a start policy ignores already.
+    Returns it and the mask less what a start policy ignores already.
     """
     if session.start is None:
         sizes = [template.observation_size, *hidden, template.action_size]
         actor = networks.mlp(sizes, generator)
     else:
         actor = nn.Sequential(*networks.start_layers(session.start))
-    first = actor[0]
-    if isinstance(first, nn.Linear):
-        with torch.no_grad():
-            first.weight.mul_(mask_D)
-            mask_D = first.weight.any(dim=0)
-    elif not mask_D.all():
-        raise PipelineError(
-            f"The policy to start from begins with a {type(first).__name__}, not with the weights of its "
-            "observations. Leave the option observations out."
-        )
+    mask_D = networks.ignore(actor, mask_D)
     return cast(nn.Sequential, session.adapt_actor(actor)), mask_D

@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import nn
 from compressrl.interfaces import Float32Array, PolicyFunction
 from compressrl.lab import Lab
 from compressrl.networks import layers, modules
-from compressrl.networks.modules import Clip, Standardize
+from compressrl.networks.modules import IGNORED_STD, Clip, Standardize
 from compressrl.options import Option
 from compressrl.policy import Policy
 from compressrl_algorithms.adam import Adam
@@ -28,10 +28,13 @@ from compressrl_algorithms.elementwise import LOG_SQRT_2PI
 from compressrl_algorithms.mlp_stack import MLPStack
 from compressrl_algorithms.networks import (
     HIDDEN_HELP,
+    OBSERVATIONS_HELP,
     Actor,
     action_box,
     hidden_widths,
+    ignore,
     mlp,
+    observation_mask,
     stacked,
     start_row,
 )
@@ -106,6 +109,7 @@ class OnPolicy(ABC):
     gamma: Annotated[float, Option("discount factor", low=0, high=1)] = 0.99
     gae_lambda: Annotated[float, Option("lambda of generalised advantage estimation", low=0, high=1)] = 0.95
     hidden: Annotated[str, Option(HIDDEN_HELP)] = "64x64"
+    observations: Annotated[str, Option(OBSERVATIONS_HELP)] = "all"
     value_learning_rate: Annotated[float, Option("Adam's step size for the value function", low=0)] = 1e-3
     value_epochs: Annotated[int, Option("passes of the value function over a rollout", low=1)] = 10
     value_batch_size: Annotated[int, Option("minibatch of the value function", low=1)] = 128
@@ -147,6 +151,9 @@ class Training:
         else:
             self.inputs, mean = start_parts(self.session.start)
             log_std = torch.full((A,), options.warm_log_std)
+        self.mask_D = ignore(mean, observation_mask(options.observations, self.D))
+        for standardization in self.inputs:
+            leave_out(cast(Standardize, standardization), self.mask_D)
         *below, last = orthogonal(mlp([self.D, *hidden, 1], generator, nn.Tanh), 1.0, generator)
         value = stacked(nn.Sequential(*below), [last], bfloat16=False)
         assert value is not None
@@ -159,7 +166,7 @@ class Training:
         saved = self.session.resume()
         if saved is not None:
             self.load(saved)
-        workers = Workers(self.lab, self.options.num_envs, self.rng)
+        workers = Workers(self.lab, self.options.num_envs, self.rng, self.mask_D.float().numpy())
         self._mark()
         try:
             while self.step < self.session.steps:
@@ -258,7 +265,9 @@ class Training:
 
     def _standardize(self) -> nn.Sequential:
         mean, std = self.observation_moments.mean, self.observation_moments.std
-        return nn.Sequential(Standardize(self._tensor(mean).float(), self._tensor(std).float(), CLIP))
+        standardization = Standardize(self._tensor(mean).float(), self._tensor(std).float(), CLIP)
+        leave_out(standardization, self.mask_D)
+        return nn.Sequential(standardization)
 
     def policy(self) -> Policy:
         """The deployed form: standardisation, mean network, clip to the action space; a copy on the CPU."""
@@ -331,12 +340,16 @@ class Ended(NamedTuple):
 
 
 class Workers:
-    """N environments stepped in turn; each is reset as soon as its episode ends."""
+    """N environments stepped in turn; each is reset as soon as its episode ends.
 
-    def __init__(self, lab: Lab, count: int, rng: np.random.Generator) -> None:
+    mask_D: 0 for an observation that is shown as zero, else 1
+    """
+
+    def __init__(self, lab: Lab, count: int, rng: np.random.Generator, mask_D: Float32Array) -> None:
+        self.mask_D = mask_D
         # Seeds come from the run's own generator, so that a resumed run meets new episodes.
         self.envs = [lab.make_env(int(seed)) for seed in rng.integers(2**31, size=count)]
-        self.observations = np.stack([env.reset()[0] for env in self.envs])
+        self.observations = np.stack([env.reset()[0] for env in self.envs]) * mask_D
         self.low, self.high = action_box(self.envs[0]).low, action_box(self.envs[0]).high
         self.returns, self.lengths = np.zeros(count), np.zeros(count, int)
 
@@ -351,19 +364,25 @@ class Workers:
             clipped = np.minimum(np.maximum(actions, self.low), self.high)
             for n, env in enumerate(self.envs):
                 observation, reward, terminated, truncated, _ = env.step(clipped[n])
-                rollout.next_observations[t, n] = self.observations[n] = observation
+                rollout.next_observations[t, n] = self.observations[n] = observation * self.mask_D
                 rollout.rewards[t, n] = reward
                 rollout.terminated[t, n], rollout.truncated[t, n] = terminated, truncated
                 self.returns[n] += reward
                 self.lengths[n] += 1
                 if terminated or truncated:
                     yield Ended((t + 1) * len(self.envs), float(self.returns[n]), int(self.lengths[n]))
-                    self.observations[n], _ = env.reset()
+                    self.observations[n] = env.reset()[0] * self.mask_D
                     self.returns[n], self.lengths[n] = 0.0, 0
 
     def close(self) -> None:
         for env in self.envs:
             env.close()
+
+
+def leave_out(standardization: Standardize, mask_D: torch.Tensor) -> None:
+    """Make it give zero for what `mask_D` leaves out, in place."""
+    standardization.mean[~mask_D] = 0.0
+    standardization.std[~mask_D] = IGNORED_STD
 
 
 def start_parts(start: Policy) -> tuple[nn.Sequential, nn.Sequential]:

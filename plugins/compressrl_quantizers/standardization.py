@@ -7,13 +7,11 @@ from torch import nn
 
 from compressrl.errors import PipelineError
 from compressrl.interfaces import Float32Array
-from compressrl.networks.modules import Standardize
+from compressrl.networks.modules import IGNORED_STD, Standardize
 from compressrl.policy import Policy
 
 # A feature that stands still has no scale of its own; it keeps its unit.
 SMALLEST_STD = 1e-6
-# One that the policy ignores must not widen the range of the others: divided by this it is zero.
-IGNORED_STD = 1e30
 
 
 def standardized(policy: Policy, states: Float32Array) -> list[nn.Module]:
@@ -36,6 +34,7 @@ def standardized(policy: Policy, states: Float32Array) -> list[nn.Module]:
     std = torch.where(std < SMALLEST_STD, 1.0, std)
     with torch.no_grad():
         weight = first.weight.double()
+        # What the policy ignores must not widen the range of the others.
         std[~weight.any(dim=0)] = IGNORED_STD
         first.bias.copy_(first.bias + weight @ mean)
         first.weight.copy_(weight * std)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
@@ -211,6 +212,59 @@ def test_a_network_that_is_no_sequence_cannot_be_the_start():
         TRPO(**SMALL).train(lab(steps=128, start=start))
 
 
+class HalfBlind(gymnasium.Wrapper):
+    """The second and the last of four observations are shown as zero."""
+
+    def reset(self, **arguments):
+        observation, info = self.env.reset(**arguments)
+        return observation * np.array([1, 0, 1, 0]), info
+
+    def step(self, action):
+        observation, *rest = self.env.step(action)
+        return observation * np.array([1, 0, 1, 0]), *rest
+
+
+gymnasium.register("OnPolicyHalfBlind-v0", lambda: HalfBlind(gymnasium.make(ENV)), disable_env_checker=True)
+
+
+def not_reading(algorithm, positions="0/2"):
+    return dataclasses.replace(algorithm, observations=positions)
+
+
+def arrays(policy):
+    return [layer.weight for layer in policy.layers if layer.kind == "linear"]
+
+
+@BOTH
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_is_not_read_might_as_well_not_be_shown(algorithm, count):
+    algorithm = dataclasses.replace(algorithm, num_envs=count)
+    seeing = not_reading(algorithm).train(lab(steps=320))
+    blind = algorithm.train(lab(steps=320, env_id="OnPolicyHalfBlind-v0"))
+    (first, *others), (first_of_blind, *others_of_blind) = arrays(seeing), arrays(blind)
+    assert np.array_equal(first[:, [0, 2]], first_of_blind[:, [0, 2]])
+    assert all(np.array_equal(a, b) for a, b in zip(others, others_of_blind, strict=True))
+    assert not first[:, [1, 3]].any()
+    assert first_of_blind[:, [1, 3]].all()
+    # Nor does its standardisation make anything of them: their range is none for a quantizer.
+    assert not seeing.layers[0](observations() * 1e6)[:, [1, 3]].astype(np.float16).any()
+    assert np.array_equal(seeing(observations()), seeing(observations() * np.float32([1, 1e3, 1, -1e3])))
+
+
+@BOTH
+@pytest.mark.parametrize("kind", ["own", "foreign"])
+def test_what_a_policy_does_not_read_it_does_not_read_when_trained_further(algorithm, kind):
+    start = not_reading(algorithm).train(lab(3, steps=300)) if kind == "own" else sac_like()
+    options = {"warm_up": 0} if kind == "own" else {"warm_up": 0, "observations": "0/2"}
+    further = dataclasses.replace(algorithm, **options).train(lab(4, steps=300, start=start))
+    assert arrays(further)[0].any(axis=0).tolist() == [True, False, True, False]
+    assert not np.array_equal(arrays(further)[0], arrays(start)[0])
+    less = dataclasses.replace(algorithm, warm_up=0, observations="1-2").train(lab(4, steps=300, start=start))
+    seen = [False, kind == "foreign", True, False]
+    assert arrays(less)[0].any(axis=0).tolist() == seen
+    assert np.array_equal(less(observations()), less(np.where(seen, observations(), 7).astype(np.float32)))
+
+
 class Marked(nn.Linear):
     """A layer that no file format knows, as a fake-quantized one."""
 
@@ -282,7 +336,8 @@ class WatchedLab(Lab):
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_the_rollout_records_the_observation_that_each_step_led_to(count):
-    workers = Workers(WatchedLab("InvertedPendulum-v5", 0), count, np.random.default_rng(0))
+    mask = np.ones(4, np.float32)
+    workers = Workers(WatchedLab("InvertedPendulum-v5", 0), count, np.random.default_rng(0), mask)
     rollout = Rollout(80, count, 4, 1)
     noise = np.random.default_rng(1).normal(0, 5, size=(80, count, 1)).astype(np.float32)
     ended = list(workers.collect(rollout, lambda x: np.zeros((len(x), 1), np.float32), noise))
