@@ -34,6 +34,10 @@ INTEGER_KERNELS = {"QGemm", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFl
 INTEGER_KERNELS |= {"QLinearConv", "ConvInteger", "ConvIntegerToFloat"}
 FLOAT_KERNELS = {"Gemm", "FusedGemm", "MatMul", "FusedMatMul", "TransposeMatMul", "Conv", "FusedConv"}
 
+# On x86 CPUs without VNNI, ONNX Runtime's u8 x s8 kernels add in 16 bits and saturate; with this session
+# option they do not. No effect elsewhere.
+EXACT_INT8 = ("session.x64quantprecision", "1")
+
 
 def write_float(row: tuple[Layer, ...], observation_size: int) -> bytes:
     """A float graph `observation` (batch, observation_size) -> `action` (batch, action_size)."""
@@ -127,8 +131,7 @@ def session(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Without VNNI, u8 x s8 kernels add in 16 bits and saturate; with this they do not. No effect elsewhere.
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    options.add_session_config_entry(*EXACT_INT8)
     if not optimised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if saved_to is not None:

@@ -9,8 +9,10 @@ import subprocess
 import numpy as np
 import onnx
 import pytest
+from typer.testing import CliRunner
 
 from compressrl.c_code import microcontroller
+from compressrl.cli import app
 from compressrl.errors import UsageError
 from compressrl.export import export
 from compressrl.networks import onnx_graph
@@ -42,6 +44,14 @@ def test_onnx_with_metadata(tmp_path):
     found = onnx_graph.reference_function(written.path.read_bytes())(observations)
     assert np.allclose(found, policy(observations), atol=1e-5)
     assert written.cortex_m4 is None
+
+
+def test_who_runs_the_onnx_file_is_told_what_int8_needs(tmp_path):
+    tiny_policy("integer").save(tmp_path / "tiny.policy")
+    words = ["export", "--policy", str(tmp_path / "tiny.policy"), "--episodes", "0", "--out"]
+    for name, told in (("policy.onnx", True), ("policy.c", False)):
+        printed = CliRunner().invoke(app, [*words, str(tmp_path / name)]).stdout
+        assert ("session.x64quantprecision=1" in printed) is told
 
 
 def test_the_format_follows_from_the_name_of_the_file(tmp_path):

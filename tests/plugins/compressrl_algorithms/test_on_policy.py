@@ -357,7 +357,7 @@ def test_the_rollout_records_the_observation_that_each_step_led_to(count):
 
 
 def test_a_time_limit_is_a_truncation():
-    workers = Workers(Lab("Pendulum-v1", 0), 2, np.random.default_rng(0))
+    workers = Workers(Lab("Pendulum-v1", 0), 2, np.random.default_rng(0), np.ones(3, np.float32))
     rollout = Rollout(450, 2, 3, 1)
     ended = list(workers.collect(rollout, lambda x: np.zeros((len(x), 1), np.float32), np.zeros((450, 2, 1))))
     workers.close()
