@@ -48,7 +48,14 @@ interrupted, the same command goes on.
 
 The anchors of `trpo` and `ppo` are of one to three million steps, ours of two or three. For `trpo` on
 Humanoid, where the anchor is of one, 4,745 has been published at three million; ours returns
-{trpo_humanoid:.0%} of that, and was still rising.
+{trpo_humanoid:.0%} of that.
+
+## Humanoid
+
+At its default damping, 0.1, `trpo` returned 813 ± 236 there after three million steps. The Fisher matrix of
+27,000 parameters is estimated from 1,024 steps, and its size is 1 / std² of the actions, so that with the
+first std of 0.37 the same damping is a seventh of what it is with 1. Around step 1,000,000 the training
+return was 592 at a damping of 0.1, 954 at 2, and 1,405 at 10, each of one seed.
 
 ## HumanoidStandup
 
