@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from compressrl.cli import terminal
-from compressrl.networks.onnx_graph import EXACT_INT8
 
 if TYPE_CHECKING:
     from compressrl.export import Exported, Format
@@ -61,6 +60,8 @@ def _lines(written: Exported) -> list[str]:
         )
         lines.append(f"Test it: cc -O3 -DPOLICY_SELF_TEST {written.path} -o self_test -lm && ./self_test")
     else:
+        from compressrl.networks.onnx_graph import EXACT_INT8
+
         lines.append(
             "In ONNX Runtime, int8 on an x86 CPU without VNNI acts wrongly unless the session option "
             f"{'='.join(EXACT_INT8)} is set."

@@ -62,15 +62,17 @@ OPTIONS |= {
 # Where not 0: seed 0 still stood at step 130,000, where it was given up (docs/zoo.md).
 SEEDS = {("td3", "Ant-v5"): 1}
 
+
+def cell(name: str, env_id: str, steps: int) -> Cell:
+    """With the options and the seed that are its own."""
+    return Cell(name, env_id, steps, SEEDS.get((name, env_id), 0), OPTIONS.get((name, env_id), ""))
+
+
 # On-policy runs take minutes. Of the others, first those where the paper's compressed policies kept least.
 OFF_POLICY_ENVS = ("HalfCheetah-v5", "Humanoid-v5", "Hopper-v5", "Ant-v5", "HumanoidStandup-v5")
 CELLS = (
-    *(Cell(algorithm, env, steps) for env, steps in ON_POLICY_STEPS.items() for algorithm in ("trpo", "ppo")),
-    *(
-        Cell(name, env, OFF_POLICY_STEPS, SEEDS.get((name, env), 0), OPTIONS.get((name, env), ""))
-        for env in OFF_POLICY_ENVS
-        for name in ("sac", "td3", "ddpg")
-    ),
+    *(cell(name, env, steps) for env, steps in ON_POLICY_STEPS.items() for name in ("trpo", "ppo")),
+    *(cell(name, env, OFF_POLICY_STEPS) for env in OFF_POLICY_ENVS for name in ("sac", "td3", "ddpg")),
 )
 
 
