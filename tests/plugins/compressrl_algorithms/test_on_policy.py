@@ -227,8 +227,8 @@ class HalfBlind(gymnasium.Wrapper):
 gymnasium.register("OnPolicyHalfBlind-v0", lambda: HalfBlind(gymnasium.make(ENV)), disable_env_checker=True)
 
 
-def not_reading(algorithm, positions="0/2"):
-    return dataclasses.replace(algorithm, observations=positions)
+def not_reading(algorithm):
+    return dataclasses.replace(algorithm, observations="0/2")
 
 
 def arrays(policy):
