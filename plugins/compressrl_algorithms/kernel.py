@@ -68,7 +68,7 @@ class Moments(ctypes.Structure):
     )
 
 
-SOURCES = ("numbers.c", "mlp_stack.c", "elementwise.c", "fused.c")
+SOURCES = ("numbers.c", "products.c", "mlp_stack.c", "elementwise.c", "fused.c")
 FLAGS = ("-fno-math-errno",)  # or roots are taken one by one
 BFLOAT16 = "-DSTACK_BFLOAT16"
 

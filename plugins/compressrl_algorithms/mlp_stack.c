@@ -3,101 +3,6 @@
 #if defined(STACK_SUPPORTED)
 #include <math.h>
 
-/* What becomes of a product's sums. */
-struct finish {
-    const float *bias;    /* [N], added; or NULL */
-    const float *others;  /* [M][stride], added; or NULL */
-    int tanh;             /* that is the activation, else ReLU */
-    int activated;        /* what it makes of the sums is meant */
-    const number *slope_of; /* [rows][stride], activations whose slope sums are multiplied with; or NULL */
-    const int *row_of;    /* [M] the rows of `slope_of` and `out` that are meant; or NULL: the same */
-    float *out; /* [out_rows][out_columns] or NULL: the sums in float, */
-    int out_rows, out_columns, accumulate; /* added to what is there */
-    number *rows; /* [M][stride] or NULL: as numbers */
-    long stride;
-};
-
-INLINE void finish_tile(const struct finish *f, lanes sum[6][TILE_COLUMNS], int m, int n, const int rows,
-                        const int columns)
-{
-    for (int j = 0; j < columns; j++) {
-        const int column = n + LANES * j;
-        for (int i = 0; i < rows; i++) {
-            const long place = (m + i) * f->stride + column, row = f->row_of ? f->row_of[m + i] : m + i;
-            lanes v = sum[i][j];
-            if (f->bias)
-                v += load(f->bias + column);
-            if (f->others)
-                v += load(f->others + place);
-            if (f->activated)
-                v = f->tanh ? tanh_of(v) : relu(v);
-            if (f->slope_of) {
-                const lanes h = numbers(f->slope_of + row * f->stride + column);
-                v = f->tanh ? v * (1 - h * h) : where_not_zero(v, h);
-            }
-            if (f->out && m + i < f->out_rows) {
-                float *cells = f->out + row * f->out_columns + column;
-                if (f->accumulate)
-                    v += load_part(cells, f->out_columns - column);
-                store_part(cells, v, f->out_columns - column);
-            }
-            if (f->rows)
-                store_numbers(f->rows + place, v);
-        }
-    }
-}
-
-INLINE void tile(const unit *a, long a_row, long a_step, const unit *b, long b_step, int steps,
-                 const struct finish *f, int m, int n, const int rows, const int columns)
-{
-    lanes sum[6][TILE_COLUMNS];
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < columns; j++)
-            sum[i][j] = (lanes){0};
-    a += m * a_row;
-    for (int k = 0; k < steps; k++, a += a_step, b += b_step)
-        for (int i = 0; i < rows; i++)
-            for (int j = 0; j < columns; j++)
-                sum[i][j] = multiply(a + i * a_row, b + LANES * j, sum[i][j]);
-    finish_tile(f, sum, m, n, rows, columns);
-}
-
-/* Rows m..end of A by the columns of B that go into places n.. of the sums. Rows of B are often a power of two apart
- * and fall into the same few places of the first cache: they stay there, for all rows of A, only if put together. */
-INLINE void panel(const unit *a, long a_row, long a_step, const unit *b, long b_step, int steps, int m, int end,
-                  const struct finish *f, int n, const int columns)
-{
-    unit together[PANEL_STEPS * LANES * TILE_COLUMNS] __attribute__((aligned(64)));
-    if (steps <= PANEL_STEPS && end - m >= PANEL_ROWS) {
-        for (int k = 0; k < steps; k++)
-            memcpy(together + k * LANES * columns, b + k * b_step, sizeof(unit) * LANES * columns);
-        b = together;
-        b_step = LANES * columns;
-    }
-    for (; m + 6 <= end; m += 6)
-        tile(a, a_row, a_step, b, b_step, steps, f, m, n, 6, columns);
-    for (; m < end; m += 2)
-        tile(a, a_row, a_step, b, b_step, steps, f, m, n, 2, columns);
-}
-
-/* A [M][steps] by B [steps][N], in units: M even, N whole narrow tiles. */
-static void product(const unit *a, long a_row, long a_step, const unit *b, long b_step, int steps, int M, int N,
-                    const struct finish *f)
-{
-    /* In rows: threads that write parts of one row get in each other's way. */
-    const int share = (M / (6 * threads) + (M % (6 * threads) != 0)) * 6;
-    const long work = (long)M * N * steps / 16; /* sixteen products reckoned as one number copied */
-#pragma omp parallel for num_threads(threads) if (is_worth_threads(work))
-    for (int part = 0; part < threads; part++) {
-        const int m = part * share, end = m + share < M ? m + share : M;
-        int n = 0;
-        for (; n + LANES * TILE_COLUMNS <= N; n += LANES * TILE_COLUMNS)
-            panel(a, a_row, a_step, b + n, b_step, steps, m, end, f, n, TILE_COLUMNS);
-        if (n < N)
-            panel(a, a_row, a_step, b + n, b_step, steps, m, end, f, n, NARROW_COLUMNS);
-    }
-}
-
 /* A row of floats as numbers, filled up with zeros. */
 static void to_row(const float *x, int columns, number *out, long stride)
 {
@@ -182,8 +87,8 @@ static struct scratch cut(char *memory, const struct stack *s)
     const long most = widest(s);
     struct scratch t = {.bias = (float *)memory, .weight = (unit *)memory + most};
     t.input = t.weight + units(most) * most;
-    t.sums = t.input + units(s->batch) * most;
-    t.rows = (number *)(t.sums + units(s->batch) * most);
+    t.sums = t.input + units(wide(s->batch)) * most;
+    t.rows = (number *)(t.sums + units(wide(s->batch)) * most);
     t.next_rows = t.rows + s->batch * most;
     t.row_of = (int *)(t.next_rows + s->batch * most);
     return t;
@@ -285,15 +190,15 @@ static void parameter_gradient(const struct scratch *scratch, const number *x, i
                                float *weight, float *bias)
 {
     const unit *const of_sums = units_of_rows(scratch->rows, batch, wide(outputs), scratch->sums);
-    const unit *const of_x = units_of_rows(x, batch, wide(inputs), scratch->input);
     if (outputs == 1) {
         /* One row and one column lie the same, and a tile of one row does less for nothing. */
         const struct finish f = {.out = weight, .out_rows = 1, .out_columns = inputs, .stride = wide(inputs)};
+        const unit *const of_x = units_of_rows(x, batch, wide(inputs), scratch->input);
         product(of_sums, 1, wide(1), of_x, wide(inputs), units(batch), 2, (int)wide(inputs), &f);
     } else {
+        const struct factor a = turned(x, batch, inputs, wide(inputs), scratch->input);
         const struct finish f = {.out = weight, .out_rows = inputs, .out_columns = outputs, .stride = wide(outputs)};
-        product(of_x, 1, wide(inputs), of_sums, wide(outputs), units(batch), inputs + inputs % 2, (int)wide(outputs),
-                &f);
+        product(a.units, a.row, a.step, of_sums, wide(outputs), units(batch), a.rows, (int)wide(outputs), &f);
     }
     column_sums(scratch->rows, batch, wide(outputs), outputs, bias);
 }

@@ -9,12 +9,22 @@
 #include <string.h>
 
 /* Intel's processors with AMX multiply bfloat16 outside of it at half the rate of float. */
-#if defined(STACK_BFLOAT16) && (!defined(__AVX512BF16__) || defined(__AMX_TILE__))
+#if defined(STACK_BFLOAT16) && defined(__AVX512BF16__) && defined(__AMX_BF16__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#define STACK_AMX
+#define STACK_SUPPORTED
+#define REQUEST_PERMISSION 0x1023 /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA: Documentation/arch/x86/xstate.rst */
+#define TILE_DATA 18
+int stack_supported(void) { return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0; }
+#elif defined(STACK_BFLOAT16) && (!defined(__AVX512BF16__) || defined(__AMX_TILE__))
 int stack_supported(void) { return 0; }
 #else
 int stack_supported(void) { return 1; }
 #define STACK_SUPPORTED
+#endif
 
+#if defined(STACK_SUPPORTED)
 /* Floats in a register, and registers in the row of a tile: 6 rows of sums, with what they are made of, fit. */
 #if defined(__AVX512F__)
 #include <immintrin.h>
@@ -191,6 +201,14 @@ INLINE void store_pairs(unit *out, __m256i one, __m256i two)
     _mm512_storeu_si512(out, _mm512_or_si512(_mm512_cvtepu16_epi32(one), high));
 }
 
+/* Units [rows / 2][stride], filled up with zeros to whole tiles of AMX. */
+static const unit *fill(unit *room, int rows, long stride)
+{
+    const long there = (rows + 1) / 2 * stride;
+    memset(room + there, 0, sizeof(unit) * (wide(rows) / 2 * stride - there));
+    return room;
+}
+
 /* Numbers [rows][stride], rows even, as units over the rows: written to `room`, unless they are that already. */
 static const unit *units_of_rows(const number *x, int rows, long stride, unit *room)
 {
@@ -198,7 +216,7 @@ static const unit *units_of_rows(const number *x, int rows, long stride, unit *r
         for (long c = 0; c < stride; c += LANES)
             store_pairs(room + r / 2 * stride + c, _mm256_loadu_si256((const void *)(x + r * stride + c)),
                         _mm256_loadu_si256((const void *)(x + (r + 1) * stride + c)));
-    return room;
+    return fill(room, rows, stride);
 }
 
 /* The same of floats [rows][columns]; an odd last row stands with zeros. */
@@ -213,7 +231,7 @@ static const unit *units_of_floats(const float *x, int rows, int columns, unit *
             store_pairs(room + r / 2 * stride + c, (__m256i)_mm512_cvtneps_pbh((__m512)one),
                         (__m256i)_mm512_cvtneps_pbh((__m512)two));
         }
-    return room;
+    return fill(room, rows, stride);
 }
 
 /* A row of floats as LANES units. */
@@ -256,6 +274,39 @@ INLINE __m512i units_in_a_row(const float *x, long count) { return (__m512i)load
 #else
 INLINE truths units_in_a_row(const float *x, long count) { return (truths)load_part(x, count); }
 #endif
+#endif
+
+/* A first factor, of units over the sums: rows are `row` units apart and their neighbours `step`. */
+struct factor {
+    const unit *units;
+    long row, step;
+    int rows; /* even */
+};
+
+/* The columns of numbers [rows][stride], of which `columns` are meant, as rows of a first factor. */
+#if defined(STACK_AMX)
+static struct factor turned(const number *x, int rows, int columns, long stride, unit *room)
+{
+    const long row = wide(rows) / TOGETHER;
+    for (long r = 0; r < rows; r += TOGETHER * LANES)
+        for (long c = 0; c < stride; c += LANES) {
+            __m512i block[LANES] = {0};
+            for (int i = 0; i < LANES && r + 2 * i < rows; i++) {
+                const number *pair = x + (r + 2 * i) * stride + c;
+                store_pairs((unit *)(block + i), _mm256_loadu_si256((const void *)pair),
+                            _mm256_loadu_si256((const void *)(pair + stride)));
+            }
+            transpose_block(block);
+            for (int i = 0; i < LANES; i++)
+                _mm512_storeu_si512(room + (c + i) * row + r / TOGETHER, block[i]);
+        }
+    return (struct factor){room, row, 1, (int)wide(columns)};
+}
+#else
+static struct factor turned(const number *x, int rows, int columns, long stride, unit *room)
+{
+    return (struct factor){units_of_rows(x, rows, stride, room), 1, stride, columns + columns % 2};
+}
 #endif
 
 /* How many units a sum over so many has. */

@@ -1,0 +1,189 @@
+/* Products of two matrices in the numbers of numbers.c, and what becomes of their sums. */
+#if defined(STACK_SUPPORTED)
+/* What becomes of a product's sums. */
+struct finish {
+    const float *bias;    /* [N], added; or NULL */
+    const float *others;  /* [M][stride], added; or NULL */
+    int tanh;             /* that is the activation, else ReLU */
+    int activated;        /* what it makes of the sums is meant */
+    const number *slope_of; /* [rows][stride], activations whose slope sums are multiplied with; or NULL */
+    const int *row_of;    /* [M] the rows of `slope_of` and `out` that are meant; or NULL: the same */
+    float *out; /* [out_rows][out_columns] or NULL: the sums in float, */
+    int out_rows, out_columns, accumulate; /* added to what is there */
+    number *rows; /* [M][stride] or NULL: as numbers */
+    long stride;
+};
+
+#define EACH_SUM                           \
+    for (int j = 0; j < columns; j++)      \
+        for (int i = 0; i < rows; i++)
+INLINE void finish_tile(const struct finish *finish, lanes sum[6][TILE_COLUMNS], int m, int n, const int rows,
+                        const int columns)
+{
+    const struct finish f = *finish; /* nothing that is written changes it */
+    long row[6];
+    for (int i = 0; i < rows; i++)
+        row[i] = f.row_of ? f.row_of[m + i] : m + i;
+    if (f.bias)
+        EACH_SUM sum[i][j] += load(f.bias + n + LANES * j);
+    if (f.others)
+        EACH_SUM sum[i][j] += load(f.others + (m + i) * f.stride + n + LANES * j);
+    if (f.activated && f.tanh)
+        EACH_SUM sum[i][j] = tanh_of(sum[i][j]);
+    if (f.activated && !f.tanh)
+        EACH_SUM sum[i][j] = relu(sum[i][j]);
+    if (f.slope_of)
+        EACH_SUM
+        {
+            const lanes h = numbers(f.slope_of + row[i] * f.stride + n + LANES * j);
+            sum[i][j] = f.tanh ? sum[i][j] * (1 - h * h) : where_not_zero(sum[i][j], h);
+        }
+    if (f.out)
+        EACH_SUM
+        {
+            if (m + i >= f.out_rows)
+                continue;
+            float *cells = f.out + row[i] * f.out_columns + n + LANES * j;
+            const long count = f.out_columns - n - LANES * j;
+            store_part(cells, f.accumulate ? sum[i][j] + load_part(cells, count) : sum[i][j], count);
+        }
+    if (f.rows)
+        EACH_SUM store_numbers(f.rows + (m + i) * f.stride + n + LANES * j, sum[i][j]);
+}
+
+INLINE void tile(const unit *a, long a_row, long a_step, const unit *b, long b_step, int steps,
+                 const struct finish *f, int m, int n, const int rows, const int columns)
+{
+    lanes sum[6][TILE_COLUMNS];
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < columns; j++)
+            sum[i][j] = (lanes){0};
+    a += m * a_row;
+    for (int k = 0; k < steps; k++, a += a_step, b += b_step)
+        for (int i = 0; i < rows; i++)
+            for (int j = 0; j < columns; j++)
+                sum[i][j] = multiply(a + i * a_row, b + LANES * j, sum[i][j]);
+    finish_tile(f, sum, m, n, rows, columns);
+}
+
+/* Rows m..end of A by the columns of B that go into places n.. of the sums. Rows of B are often a power of two apart
+ * and fall into the same few places of the first cache: they stay there, for all rows of A, only if put together. */
+INLINE void panel(const unit *a, long a_row, long a_step, const unit *b, long b_step, int steps, int m, int end,
+                  const struct finish *f, int n, const int columns)
+{
+    unit together[PANEL_STEPS * LANES * TILE_COLUMNS] __attribute__((aligned(64)));
+    if (steps <= PANEL_STEPS && end - m >= PANEL_ROWS) {
+        for (int k = 0; k < steps; k++)
+            memcpy(together + k * LANES * columns, b + k * b_step, sizeof(unit) * LANES * columns);
+        b = together;
+        b_step = LANES * columns;
+    }
+    for (; m + 6 <= end; m += 6)
+        tile(a, a_row, a_step, b, b_step, steps, f, m, n, 6, columns);
+    for (; m < end; m += 2)
+        tile(a, a_row, a_step, b, b_step, steps, f, m, n, 2, columns);
+}
+
+#if defined(STACK_AMX)
+#define BLOCK 32 /* rows and columns of sums in four tiles; further tiles hold what they are made of */
+#define BLOCK_STEPS 16
+
+/* All tiles 16 rows of 16 units. */
+static void use_tiles(void)
+{
+    struct {
+        uint8_t palette, first_row, reserved[14];
+        uint16_t bytes[16];
+        uint8_t rows[16];
+    } shapes = {.palette = 1};
+    for (int i = 0; i < 8; i++)
+        shapes.bytes[i] = 64, shapes.rows[i] = 16;
+    _tile_loadconfig(&shapes);
+}
+
+/* Whether the sums themselves are wanted, in place. */
+static int is_plain(const struct finish *f)
+{
+    return f->out && !f->rows && !f->row_of && !f->accumulate && !f->bias && !f->others && !f->activated && !f->slope_of;
+}
+
+static void block(const unit *a, long a_row, const unit *b, long b_step, int steps, const struct finish *f, int m,
+                  int n)
+{
+    float sums[BLOCK][BLOCK] __attribute__((aligned(64)));
+    const long a_bytes = sizeof(unit) * a_row, b_bytes = sizeof(unit) * b_step, below = 16 * a_row;
+    a += m * a_row;
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int k = 0; k < steps; k += BLOCK_STEPS, a += BLOCK_STEPS, b += BLOCK_STEPS * b_step) {
+        _tile_loadd(4, a, a_bytes);
+        _tile_loadd(6, b, b_bytes);
+        _tile_loadd(5, a + below, a_bytes);
+        _tile_loadd(7, b + 16, b_bytes);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(3, 5, 7);
+    }
+    const int as_they_are = is_plain(f) && m + BLOCK <= f->out_rows && n + BLOCK <= f->out_columns;
+    float *const out = as_they_are ? f->out + (long)m * f->out_columns + n : sums[0];
+    const long out_row = as_they_are ? f->out_columns : BLOCK;
+    _tile_stored(0, out, sizeof(float) * out_row);
+    _tile_stored(1, out + 16, sizeof(float) * out_row);
+    _tile_stored(2, out + 16 * out_row, sizeof(float) * out_row);
+    _tile_stored(3, out + 16 * out_row + 16, sizeof(float) * out_row);
+    if (as_they_are)
+        return;
+    for (int i = 0; i < BLOCK; i += 4) {
+        lanes sum[6][TILE_COLUMNS];
+        for (int j = 0; j < 8; j++)
+            sum[j / 2][j % 2] = load(sums[i + j / 2] + LANES * (j % 2));
+        finish_tile(f, sum, m + i, n, 4, 2);
+    }
+}
+
+/* Rows m.. of A, in whole blocks, by all columns of B; returns the first row that is left. */
+static int blocks(const unit *a, long a_row, const unit *b, long b_step, int steps, int m, int end,
+                  const struct finish *f, int N)
+{
+    const int whole = m + (end - m) / BLOCK * BLOCK;
+    if (whole == m)
+        return m;
+    use_tiles();
+    for (int n = 0; n < N; n += BLOCK)
+        for (int row = m; row < whole; row += BLOCK)
+            block(a, a_row, b + n, b_step, steps, f, row, n);
+    _tile_release();
+    return whole;
+}
+#else
+#define BLOCK 6
+static int blocks(const unit *a, long a_row, const unit *b, long b_step, int steps, int m, int end,
+                  const struct finish *f, int N)
+{
+    (void)a, (void)a_row, (void)b, (void)b_step, (void)steps, (void)end, (void)f, (void)N;
+    return m;
+}
+#endif
+
+/* A [M][steps] by B [steps][N], in units: M even, N whole narrow tiles. */
+static void product(const unit *a, long a_row, long a_step, const unit *b, long b_step, int steps, int M, int N,
+                    const struct finish *f)
+{
+    /* In rows: threads that write parts of one row get in each other's way. */
+    const int share = (M / (BLOCK * threads) + (M % (BLOCK * threads) != 0)) * BLOCK;
+    const long work = (long)M * N * steps / 16; /* sixteen products reckoned as one number copied */
+#pragma omp parallel for num_threads(threads) if (is_worth_threads(work))
+    for (int part = 0; part < threads; part++) {
+        const int end = (part + 1) * share < M ? (part + 1) * share : M;
+        const int m = a_step == 1 ? blocks(a, a_row, b, b_step, steps, part * share, end, f, N) : part * share;
+        int n = 0;
+        for (; n + LANES * TILE_COLUMNS <= N; n += LANES * TILE_COLUMNS)
+            panel(a, a_row, a_step, b + n, b_step, steps, m, end, f, n, TILE_COLUMNS);
+        if (n < N)
+            panel(a, a_row, a_step, b + n, b_step, steps, m, end, f, n, NARROW_COLUMNS);
+    }
+}
+#endif
