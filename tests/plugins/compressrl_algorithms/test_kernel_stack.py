@@ -89,13 +89,15 @@ def whole(shape, seed, low=-2, high=3):
 
 
 @needs_kernel
-@pytest.mark.parametrize("rows", [6, 14, 40])
-def test_the_kernels_gradient_is_exact_where_nothing_is_rounded(rows):
+@pytest.mark.parametrize(("sizes", "share"), [((7, 20, 12, 3), 1.0), ((43, 70, 36, 3), 0.2)])
+@pytest.mark.parametrize("rows", [6, 14, 40, 98])
+def test_the_kernels_gradient_is_exact_where_nothing_is_rounded(sizes, share, rows):
     """Small whole numbers are exact in bfloat16, and so are their products and sums in float32."""
     results = []
-    for one in both((7, 20, 12, 3), 2):
-        one.vector.data.copy_(whole(one.vector.shape, 0))
-        x, action, weights = whole((rows, 4), 1), whole((rows, 3), 2), whole((2, rows, 3), 3, -1, 2)
+    for one in both(sizes, 2):
+        there = torch.rand(one.vector.shape, generator=generator()) < share
+        one.vector.data.copy_(whole(one.vector.shape, 0) * there)
+        x, action, weights = whole((rows, sizes[0] - 3), 1), whole((rows, 3), 2), whole((2, rows, 3), 3, -1, 2)
         # Rows without any gradient are left out: none, some (an odd number of rows stays), all of a network.
         weights[0, : rows // 2 + 1], weights[1, 1::2] = 0, 0
         results.append([one.learn(x, action), one.gradient(weights).clone()])
