@@ -14,9 +14,11 @@ struct finish {
     long stride;
 };
 
-#define EACH_SUM                           \
-    for (int j = 0; j < columns; j++)      \
-        for (int i = 0; i < rows; i++)
+/* Unrolled, or the sums leave their registers. */
+#define EACH_SUM                                                 \
+    _Pragma("GCC unroll 4") for (int j = 0; j < columns; j++)    \
+        _Pragma("GCC unroll 6") for (int i = 0; i < rows; i++)
+
 INLINE void finish_tile(const struct finish *finish, lanes sum[6][TILE_COLUMNS], int m, int n, const int rows,
                         const int columns)
 {
@@ -41,10 +43,8 @@ INLINE void finish_tile(const struct finish *finish, lanes sum[6][TILE_COLUMNS],
     if (f.out)
         EACH_SUM
         {
-            if (m + i >= f.out_rows)
-                continue;
             float *cells = f.out + row[i] * f.out_columns + n + LANES * j;
-            const long count = f.out_columns - n - LANES * j;
+            const long count = m + i < f.out_rows ? f.out_columns - n - LANES * j : 0;
             store_part(cells, f.accumulate ? sum[i][j] + load_part(cells, count) : sum[i][j], count);
         }
     if (f.rows)
