@@ -152,8 +152,8 @@ static int blocks(const unit *a, long a_row, const unit *b, long b_step, int ste
     if (whole == m)
         return m;
     use_tiles();
-    for (int n = 0; n < N; n += BLOCK)
-        for (int row = m; row < whole; row += BLOCK)
+    for (int row = m; row < whole; row += BLOCK)
+        for (int n = 0; n < N; n += BLOCK)
             block(a, a_row, b + n, b_step, steps, f, row, n);
     _tile_release();
     return whole;
