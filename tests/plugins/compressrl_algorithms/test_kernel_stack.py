@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -215,6 +216,30 @@ def test_without_a_compiler_it_is_plain_torch(monkeypatch, tmp_path):
         assert type(kernel_stack.make((5, 8, 1), 1, bfloat16=BFLOAT16)) is MLPStack
     finally:
         kernel.cache_clear()
+
+
+def has_tiles():
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and "amx_bf16" in cpuinfo.read_text()
+
+
+@needs_kernel
+@pytest.mark.skipif(not has_tiles(), reason="this CPU has no AMX")
+def test_where_linux_refuses_the_tiles_of_amx_it_multiplies_in_float32():
+    """As it does where a thread's stack for signals is too small for what they hold."""
+    program = """
+import ctypes
+from compressrl_algorithms import kernel_stack
+
+class SignalStack(ctypes.Structure):
+    _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+room = ctypes.create_string_buffer(8192)
+assert ctypes.CDLL(None).sigaltstack(ctypes.byref(SignalStack(ctypes.addressof(room), 0, 8192)), None) == 0
+print(kernel_stack.make((5, 8, 1), 1, bfloat16=True).in_bfloat16)
+"""
+    words = [sys.executable, "-c", program]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 @needs_kernel
