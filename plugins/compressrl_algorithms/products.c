@@ -1,5 +1,6 @@
 /* Products of two matrices in the numbers of numbers.c, and what becomes of their sums. */
 #if defined(STACK_SUPPORTED)
+
 /* What becomes of a product's sums. */
 struct finish {
     const float *bias;    /* [N], added; or NULL */
@@ -88,17 +89,17 @@ INLINE void panel(const unit *a, long a_row, long a_step, const unit *b, long b_
 #define BLOCK 32 /* rows and columns of sums in four tiles; further tiles hold what they are made of */
 #define BLOCK_STEPS 16
 
-/* All tiles 16 rows of 16 units. */
+/* All eight tiles: 16 rows of 64 bytes. */
+static const struct {
+    uint8_t palette, first_row, reserved[14];
+    uint16_t bytes[16];
+    uint8_t rows[16];
+} tile_shapes = {1, 0, {0}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
+
 static void use_tiles(void)
 {
-    struct {
-        uint8_t palette, first_row, reserved[14];
-        uint16_t bytes[16];
-        uint8_t rows[16];
-    } shapes = {.palette = 1};
-    for (int i = 0; i < 8; i++)
-        shapes.bytes[i] = 64, shapes.rows[i] = 16;
-    _tile_loadconfig(&shapes);
+    _tile_loadconfig(&tile_shapes);
+    __asm__ volatile("" ::: "memory"); /* tiles read it, which GCC's intrinsics do not say */
 }
 
 /* Whether the sums themselves are wanted, in place. */
@@ -148,9 +149,9 @@ static void block(const unit *a, long a_row, const unit *b, long b_step, int ste
 static int blocks(const unit *a, long a_row, const unit *b, long b_step, int steps, int m, int end,
                   const struct finish *f, int N)
 {
-    const int whole = m + (end - m) / BLOCK * BLOCK;
-    if (whole == m)
+    if (end - m < BLOCK)
         return m;
+    const int whole = m + (end - m) / BLOCK * BLOCK;
     use_tiles();
     for (int row = m; row < whole; row += BLOCK)
         for (int n = 0; n < N; n += BLOCK)
