@@ -98,7 +98,11 @@ def test_the_kernels_gradient_is_exact_where_nothing_is_rounded(sizes, share, ro
     for one in both(sizes, 2):
         there = torch.rand(one.vector.shape, generator=generator()) < share
         one.vector.data.copy_(whole(one.vector.shape, 0) * there)
-        x, action, weights = whole((rows, sizes[0] - 3), 1), whole((rows, 3), 2), whole((2, rows, 3), 3, -1, 2)
+        x, action, weights = (
+            whole((rows, sizes[0] - 3), 1),
+            whole((rows, 3), 2),
+            whole((2, rows, 3), 3, -1, 2),
+        )
         # Rows without any gradient are left out: none, some (an odd number of rows stays), all of a network.
         weights[0, : rows // 2 + 1], weights[1, 1::2] = 0, 0
         results.append([one.learn(x, action), one.gradient(weights).clone()])
