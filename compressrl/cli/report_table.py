@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from compressrl.cli import terminal, units
-from compressrl.records import ControlStep, EvaluationReport, Side
+from compressrl.records import ControlStep, EvaluationReport, Reading, Side
 
 
 def show(report: EvaluationReport, folder: Path, console: Console | None = None) -> None:
@@ -75,6 +75,9 @@ def notes(report: EvaluationReport) -> list[str]:
     lines = [f"Energy is {energy.kind}: {energy.reason}"] if energy.reason else []
     lines += [f"Memory: {memory.reason}"] if memory.reason else []
     lines += [f"Latency: {latency.reason}"] if latency.reason else []
+    lines += [
+        f"{reading.profiler}: {reading.reason}" for reading in report.compressed.readings if reading.reason
+    ]
     return [f"[dim]{escape(line)}[/dim]" for line in lines]
 
 
@@ -111,7 +114,17 @@ def _table(report: EvaluationReport) -> Table:
     before, after = base.energy.joules_per_decision, comp.energy.joules_per_decision
     change = _change(before, after, comp.energy.below_resolution)
     table.add_row("energy a decision", units.energy(base.energy), units.energy(comp.energy), change)
+    for reading, other in zip(base.readings, comp.readings, strict=True):
+        change = _change(reading.value, other.value)
+        cells = (_label(reading), units.reading(reading), units.reading(other))
+        table.add_row(*map(escape, cells), change)
     return table
+
+
+def _label(reading: Reading) -> str:
+    # Two profilers may count the same quantity.
+    same = reading.profiler == reading.quantity
+    return reading.quantity if same else f"{reading.profiler}: {reading.quantity}"
 
 
 def _return(side: Side) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from compressrl.records import Energy, Latency
+    from compressrl.records import Energy, Latency, Reading
 
 
 def size(count: int | None) -> str:
@@ -28,6 +28,15 @@ def energy(record: Energy) -> str:
     joules = record.joules_per_decision
     # The word stands in the same cell as the number: an estimate must not be read as a measurement.
     return "n/a" if joules is None else f"{micro(joules, 'J')}, {record.kind}"
+
+
+def reading(record: Reading) -> str:
+    """A third party's count or level in its own unit; "1" is that of a plain number."""
+    if record.value is None:
+        return "n/a"
+    digits = 0 if abs(record.value) >= 1000 or record.value.is_integer() else 3
+    unit = "" if record.unit == "1" else f" {record.unit}"
+    return f"{record.value:,.{digits}f}{unit}"
 
 
 def share(value: float | None) -> str:

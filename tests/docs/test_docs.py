@@ -47,13 +47,24 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not missing
 
 
-def test_the_guides_compressor_keeps_the_compressor_contract(tmp_path: Path) -> None:
-    compressor, contract = (
+@pytest.mark.parametrize(
+    ("hook", "contract", "plugin", "name"),
+    [
+        ("compressrl_compressors", "CompressorContract", "prune_small", "PruneSmall"),
+        ("compressrl_profilers", "ProfilerContract", "preemptions", "Preemptions"),
+    ],
+)
+def test_the_guides_plugins_keep_their_contracts(
+    hook: str, contract: str, plugin: str, name: str, tmp_path: Path
+) -> None:
+    code, tests = (
         next(s for s in snippets(ROOT / "docs" / "plugins.md", "python") if marker in s)
-        for marker in ("def compressrl_compressors", "CompressorContract")
+        for marker in (f"def {hook}", "CompressorContract")
     )
-    (tmp_path / "prune_small.py").write_text(compressor)
-    (tmp_path / "test_prune_small.py").write_text(contract)
+    for shown, its in (("CompressorContract", contract), ("prune_small", plugin), ("PruneSmall", name)):
+        tests = tests.replace(shown, its)
+    (tmp_path / f"{plugin}.py").write_text(code)
+    (tmp_path / f"test_{plugin}.py").write_text(tests)
     command = [
         sys.executable,
         "-m",

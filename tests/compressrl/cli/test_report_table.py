@@ -20,6 +20,7 @@ from compressrl.records import (
     Latency,
     Memory,
     ModelSize,
+    Reading,
     Side,
 )
 
@@ -109,3 +110,26 @@ def test_a_control_step_is_shown_by_its_parts_with_their_shares() -> None:
         ["step: environment", "60.0 µs, 60%", "60.0 µs, 67%", "x 1.00"],
         ["step: instrumentation", "20.0 µs, 20%", "20.0 µs, 22%", "x 1.00"],
     ]
+
+
+def test_what_third_parties_count_is_shown_in_their_units_with_the_change() -> None:
+    def counting(side: Side, *values: float | None) -> Side:
+        named = (("preemptions", "preemptions", "1"), ("wall-plug", "energy", "[j]"), ("probe", "heat", "K"))
+        readings = (
+            Reading(*name, value, "" if value is not None else "no [probe] here; plug one in")
+            for name, value in zip(named, values, strict=True)
+        )
+        return replace(side, readings=tuple(readings))
+
+    plain = report(STEADY, STEADY)
+    base, comp = counting(plain.baseline, 4200.0, 12.5, None), counting(plain.compressed, 21.0, 25.0, None)
+    stream = io.StringIO()
+    shown = replace(plain, baseline=base, compressed=comp)
+    report_table.show(shown, Path("runs/x"), Console(file=stream, width=120))
+    rows = [[cell.strip() for cell in line.split("│")[1:5]] for line in stream.getvalue().splitlines()]
+    assert [row for row in rows if row][-3:] == [
+        ["preemptions", "4,200", "21", "x 0.01"],
+        ["wall-plug: energy", "12.500 [j]", "25 [j]", "x 2.00"],
+        ["probe: heat", "n/a", "n/a", ""],
+    ]
+    assert "probe: no [probe] here; plug one in" in stream.getvalue()
