@@ -75,8 +75,8 @@ def retry(
     plan = planning.plan(study)
     tally = running.stand(store, plan.jobs)
     study_status.say_damaged(store)
-    again = running.take_back_failures(store, tally, plan.jobs)
-    _run(store, study, plan, again, (executor, address, workers), as_json)
+    with running.failures_taken_back(store, tally, plan.jobs) as again:
+        _run(store, study, plan, again, (executor, address, workers), as_json)
 
 
 def _run(
@@ -104,6 +104,8 @@ def _run(
         )
         raise
     study_status.say_damaged(store)
+    # Beside the failed cells that were run again there may be some that never ran.
+    tally.left = {job.key: job for job in plan.jobs if job.key not in tally.outcomes}
     study_status.show(study, plan, tally, store, workers, as_json)
     if tally.failed:
         raise typer.Exit(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -74,13 +75,23 @@ def reuse(store: Store, tally: Tally, *, copy: bool) -> None:
             tally.reused += 1
 
 
-def take_back_failures(store: Store, tally: Tally, jobs: Iterable[Job]) -> Tally:
-    """Forget the outcomes of failed cells; the new tally has them, and no others, left."""
-    failed = {key for key, outcome in tally.outcomes.items() if outcome.status == "failed"}
+@contextmanager
+def failures_taken_back(store: Store, tally: Tally, jobs: Iterable[Job]) -> Iterator[Tally]:
+    """Forget the outcomes of failed cells meanwhile; the new tally has them, and no others, left.
+
+    One that has no new outcome by the end gets its old one back: still failed, and found again.
+    """
+    failed = {key: outcome for key, outcome in tally.outcomes.items() if outcome.status == "failed"}
     for key in failed:
         store.path(key).unlink(missing_ok=True)
     kept = {key: outcome for key, outcome in tally.outcomes.items() if key not in failed}
-    return Tally(outcomes=kept, left={job.key: job for job in jobs if job.key in failed})
+    again = Tally(outcomes=kept, left={job.key: job for job in jobs if job.key in failed})
+    try:
+        yield again
+    finally:
+        for key, outcome in failed.items():
+            if key in again.left and store.read(key) is None:
+                store.write(outcome)
 
 
 def run(store: Store, tally: Tally, executor: Executor, watch: Watch) -> None:

@@ -141,6 +141,24 @@ def test_failed_cells_are_told_and_run_again_by_retry_alone(compressrl, write, l
 
 
 @pytest.mark.slow
+def test_an_interrupted_retry_keeps_what_failed_and_goes_on_by_the_same_command(compressrl, write, log):
+    path, out = write(compressors=["noting:fails=true,seconds=2"]), log.parent / "out"
+    (log.parent / "broken").touch()
+    compressrl("run", path, "--out", out, "--workers", "2", code=1)
+    next(cell for cell in out.glob("cells/*.json") if '"done"' in cell.read_text()).unlink()
+    process = compressrl.start("retry", out, "--workers", "1", start_new_session=True)
+    wait_for(lambda: len(log.read_text().splitlines()) > 2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert "The same command goes on with the rest." in errors
+    standing = json.loads(compressrl("status", out, "--json")[0])
+    assert [standing[word] for word in ("done", "failed", "left")] == [1, 2, 1]
+    (log.parent / "broken").unlink()
+    output, _ = compressrl("retry", out)
+    assert "4 cells; 3 done, 0 failed, 0 missing, 1 left." in output, "retry runs what failed, nothing else"
+
+
+@pytest.mark.slow
 def test_another_study_takes_finished_cells_over(compressrl, write, log):
     compressrl("run", write(compressors=["noting"]), "--out", log.parent / "one")
     wider = write("wider", compressors=["noting", "noting:seconds=0.1"])
