@@ -81,8 +81,9 @@ begins with 25,000 random steps, as its authors' code does, and is of seed 1, wh
 and what of the gain is due to the forces, the random steps and the seed was not told apart.
 
 `ddpg`'s 984 is what standing still returns, and so is its anchor: of its policies the one of step 10,000,
-which has hardly learnt, was the best. Later ones walk and fall: of the 99 evaluations up to step 1,000,000
-one returned more, 1,158 at step 950,000 over its five episodes, but not over the fifteen that confirm it.
+which has hardly learnt, was the best. Of the 99 evaluations from there to step 1,000,000 one returned more,
+1,158 at step 950,000 over its five episodes, but not over the fifteen that confirm it;
+the others 781 at most.
 """
 
 
