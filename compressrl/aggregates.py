@@ -4,7 +4,8 @@ A cell holds the scores of its runs, say the retention of each checkpoint, or ep
 the bootstrap: runs are resampled within each (Agarwal et al. 2021, "Deep RL at the edge of the statistical
 precipice", arXiv 2108.13264, §4.1). The figures, and the resamples behind them, are those of its library
 rliable (tests/compressrl/test_aggregates.py); the interval is expanded for few runs as in
-`compressrl.statistics`, which rliable does not do.
+`compressrl.statistics`, which rliable does not do. `pooled_retention` has no counterpart there: rliable
+divides by reference scores that are known, and a baseline's return is measured.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compressrl.statistics import RESAMPLES, Floats, expanded_interval, iqm
+from compressrl.statistics import FEW, RESAMPLES, Floats, expanded_interval, iqm
 
 Cells = Sequence[Sequence[float] | Floats]
 BLOCK = 1000  # resamples at once: bounds the memory
@@ -22,7 +23,7 @@ BLOCK = 1000  # resamples at once: bounds the memory
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its 95 % interval; None where a cell has a single run."""
+    """A figure and its 95 % interval; None where a cell has a single run, or all together too few."""
 
     value: float
     ci95: tuple[float, float] | None
@@ -48,6 +49,26 @@ def pooled_iqm(cells: Cells, *, seed: int = 0, resamples: int = RESAMPLES) -> Es
         for rows in _resampled(arrays, resamples, np.random.default_rng(seed))
     ]
     return Estimate(iqm(np.concatenate(arrays)), _interval(np.concatenate(samples), arrays))
+
+
+def pooled_retention(policies: Sequence[Floats], *, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
+    """Interquartile mean over the compressed episodes of all policies, each over the IQM of its baseline's.
+
+    policies: (repeats, episodes, 2) returns of baseline and compressed each, paired by repeat and episode seed.
+    Pairs of episodes are resampled within each policy, repeats with all their pairs where there are several,
+    and in each resample the baseline's IQM is taken anew; where it is not positive, the compressed has kept
+    nothing. Raises ValueError where there is no policy, or a baseline whose IQM is not positive
+    """
+    units = [pairs if len(pairs) > 1 else pairs[0][:, None] for pairs in policies]
+    if not units or any(iqm(pairs[..., 0].ravel()) <= 0 for pairs in units):
+        raise ValueError("retention is pooled of one policy or more, of positive return each")
+    rng, samples = np.random.default_rng(seed), []
+    for start in range(0, resamples, BLOCK):
+        rows = min(BLOCK, resamples - start)
+        drawn = [pairs[rng.integers(len(pairs), size=(rows, len(pairs)))] for pairs in units]
+        samples.append(_iqm_rows(np.concatenate([_kept(each) for each in drawn], axis=1)))
+    value = _iqm_rows(np.concatenate([_kept(pairs[None]) for pairs in units], axis=1))
+    return Estimate(float(value[0]), _interval(np.concatenate(samples), units))
 
 
 def probability_of_improvement(
@@ -102,14 +123,26 @@ def _resampled(cells: Sequence[Floats], resamples: int, rng: np.random.Generator
 
 
 def _interval(samples: Floats, cells: Sequence[Floats]) -> tuple[float, float] | None:
-    """Every cell lends its degrees of freedom; the smallest says how much too narrow resampling is."""
-    return expanded_interval(samples, min(map(len, cells)), sum(len(cell) - 1 for cell in cells))
+    """Every cell lends its degrees of freedom; the smallest says how much too narrow resampling is.
+
+    With fewer than `FEW` runs in one cell, or as many degrees in several, resampling knows too little.
+    """
+    degrees = sum(len(cell) - 1 for cell in cells)
+    return expanded_interval(samples, min(map(len, cells)), degrees) if degrees >= FEW - 1 else None
 
 
 def _iqm_rows(rows: Floats) -> Floats:
     cut = rows.shape[1] // 4
     means: Floats = np.sort(rows, axis=1)[:, cut : rows.shape[1] - cut].mean(axis=1)
     return means
+
+
+def _kept(pairs: Floats) -> Floats:
+    """(block, runs) compressed returns over the IQM of their row's baseline; pairs: (block, units, runs, 2)."""
+    rows = pairs.reshape(len(pairs), -1, 2)
+    middle = _iqm_rows(rows[..., 0])[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(middle > 0, rows[..., 1] / middle, -np.inf)
 
 
 def _wins(rows: Sequence[Floats], others: Sequence[Floats]) -> Floats:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from statistics import fmean, stdev
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ Floats = NDArray[np.float64]
 Returns = Sequence[float] | Sequence[Sequence[float]] | Floats
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
+FEW = 8  # fewer units than this are not resampled
 
 
 def iqm(values: Sequence[float] | Floats) -> float:
@@ -49,21 +50,22 @@ def retention(
     random_return: mean return of the random policy. It takes the place of zero return where the baseline's
         own mean is not positive (Pendulum pays costs only), and gives `above_random` everywhere
     margin: non-inferior means that the interval's lower end is above 1 - margin
-    A single pair says nothing about the spread: its intervals are None and it is never non-inferior.
+    Fewer than `FEW` of what is resampled have t-intervals (of the ratio, linearised); a single pair says nothing
+    about the spread: its intervals are None and it is never non-inferior.
     Raises ValueError when the shapes differ or are empty.
     """
     pairs = _paired(baseline, compressed)
     base, comp = pairs[..., 0], pairs[..., 1]
     zero = 0.0 if base.mean() > 0 or random_return is None else random_return
-    means = _resampled_means(pairs, resamples, np.random.default_rng(seed))
+    units = _units(pairs)
+    means = _resampled_means(units, resamples, np.random.default_rng(seed))
     wins = (comp > base) + 0.5 * (comp == base)
-    units = base.shape[0] if base.shape[0] > 1 else base.shape[1]  # what is resampled independently
 
     def above(zero: float | None) -> tuple[float | None, tuple[float, float] | None]:
         value = None if zero is None else _ratio(base, comp, zero)
         if zero is None or value is None:
             return None, None
-        return value, expanded_interval(_ratios(means, zero), units, units - 1)
+        return value, _ratio_interval(units, means, zero)
 
     value, interval = above(zero)
     above_random, above_random_ci95 = above(random_return)
@@ -79,15 +81,20 @@ def retention(
         probability_of_improvement=float(wins.mean()),
         probability_of_improvement_ci95=score_interval(wins.mean(axis=1) if len(wins) > 1 else wins[0]),
         difference=float(comp.mean() - base.mean()),
-        difference_ci95=expanded_interval(means[:, 1] - means[:, 0], units, units - 1),
+        difference_ci95=_difference_interval(units, means),
     )
 
 
 def iqm_interval(
     values: Sequence[float] | Floats, *, seed: int = 0, resamples: int = RESAMPLES
 ) -> tuple[float, float] | None:
-    """95 % bootstrap interval of the interquartile mean; None for a single value."""
+    """95 % interval of the interquartile mean; None for a single value.
+
+    Of a bootstrap; below `FEW` values the t-interval of a trimmed mean (Tukey & McLaughlin 1963).
+    """
     array = np.asarray(values, dtype=np.float64)
+    if len(array) < FEW:
+        return _trimmed_interval(np.sort(array))
     which = np.random.default_rng(seed).integers(len(array), size=(resamples, len(array)))
     return expanded_interval(stats.trim_mean(array[which], 0.25, axis=1), len(array), len(array) - 1)
 
@@ -109,10 +116,7 @@ def expanded_interval(samples: Floats, runs: int, degrees: int) -> tuple[float, 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
     """95 % t-interval of the mean; None for a single value."""
-    if len(values) < 2:
-        return None
-    half = _t_quantile(len(values) - 1) * stdev(values) / len(values) ** 0.5
-    return fmean(values) - half, fmean(values) + half
+    return _t_interval(fmean(values), np.asarray(values, dtype=np.float64))
 
 
 @functools.cache
@@ -143,15 +147,55 @@ def _paired(baseline: Returns, compressed: Returns) -> Floats:
     return np.stack([base, comp], axis=-1)
 
 
-def _resampled_means(pairs: Floats, resamples: int, rng: np.random.Generator) -> Floats:
-    """(resamples, 2) means of baseline and compressed; pairs is (checkpoints, episodes, 2).
+def _units(pairs: Floats) -> Floats:
+    """(units, 2): what is independent. Checkpoints' means where there are several, else the episodes.
 
-    What is independent is resampled: checkpoints with all their episodes, whose spread is in the spread of
-    the checkpoints' means already; the episodes themselves where there is one checkpoint only.
+    The episodes' spread is in the spread of the checkpoints' means already. pairs: (checkpoints, episodes, 2).
     """
-    units = pairs.mean(axis=1) if len(pairs) > 1 else pairs[0]
+    units: Floats = pairs.mean(axis=1) if len(pairs) > 1 else pairs[0]
+    return units
+
+
+def _resampled_means(units: Floats, resamples: int, rng: np.random.Generator) -> Floats:
+    """(resamples, 2) means of baseline and compressed."""
     means: Floats = units[rng.integers(len(units), size=(resamples, len(units)))].mean(axis=1)
     return means
+
+
+def _ratio_interval(units: Floats, means: Floats, zero: float) -> tuple[float, float] | None:
+    """Of the compressed mean over the baseline's, both above `zero`."""
+    if len(units) >= FEW:
+        return expanded_interval(_ratios(means, zero), len(units), len(units) - 1)
+    base, comp = (units - zero).T
+    ratio = comp.mean() / base.mean()
+    return _t_interval(ratio, (comp - ratio * base) / base.mean())  # Cochran 1977, eq. 6.13
+
+
+def _difference_interval(units: Floats, means: Floats) -> tuple[float, float] | None:
+    difference = units[:, 1] - units[:, 0]
+    if len(units) >= FEW:
+        return expanded_interval(means[:, 1] - means[:, 0], len(units), len(units) - 1)
+    return _t_interval(difference.mean(), difference)
+
+
+def _trimmed_interval(values: Floats) -> tuple[float, float] | None:
+    """Of the mean of the middle half of sorted values: what is cut takes the place of its neighbour."""
+    n, cut = len(values), len(values) // 4
+    if n < 2:
+        return None
+    deviation = np.std(np.clip(values, values[cut], values[n - 1 - cut]), ddof=1)
+    half = _t_quantile(n - 2 * cut - 1) * float(deviation) / (1 - 2 * cut / n) / n**0.5
+    return iqm(values) - half, iqm(values) + half
+
+
+def _t_interval(value: float, spread: Floats) -> tuple[float, float] | None:
+    """Around `value`, whose deviation is that of the mean of `spread`."""
+    if len(spread) < 2:
+        return None
+    with np.errstate(invalid="ignore"):  # returns that are not finite have no interval
+        deviation = float(np.std(spread, ddof=1))
+    half = _t_quantile(len(spread) - 1) * deviation / len(spread) ** 0.5
+    return float(value - half), float(value + half)
 
 
 def _ratios(means: Floats, zero: float) -> Floats:

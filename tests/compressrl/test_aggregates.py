@@ -14,8 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compressrl import aggregates
-from compressrl.aggregates import performance_profile, pooled_iqm, probability_of_improvement
-from compressrl.statistics import iqm
+from compressrl.aggregates import (
+    performance_profile,
+    pooled_iqm,
+    pooled_retention,
+    probability_of_improvement,
+)
+from compressrl.statistics import FEW, iqm
 
 CELLS = st.lists(st.lists(st.floats(-10, 10), min_size=2, max_size=6), min_size=1, max_size=4)
 quick = settings(max_examples=30)
@@ -26,9 +31,12 @@ quick = settings(max_examples=30)
 def test_the_pooled_iqm_is_that_of_all_runs_within_its_interval(cells):
     found = pooled_iqm(cells, resamples=300)
     assert found.value == pytest.approx(iqm([x for cell in cells for x in cell]))
-    low, high = found.ci95
-    assert min(map(min, cells)) - 1e-9 <= low <= high <= max(map(max, cells)) + 1e-9
     assert found == pooled_iqm(cells, resamples=300)
+    if sum(len(cell) - 1 for cell in cells) < FEW - 1:
+        assert found.ci95 is None, "no resample lies beyond so few runs"
+    else:
+        low, high = found.ci95
+        assert min(map(min, cells)) - 1e-9 <= low <= high <= max(map(max, cells)) + 1e-9
 
 
 def test_runs_are_resampled_within_their_cell():
@@ -54,7 +62,7 @@ def test_improvement_counts_pairs_of_runs_in_each_cell_and_ties_half():
 
 
 def test_a_profile_falls_from_all_to_none():
-    found = performance_profile([[0.2, 0.9, 1.0], [0.5, 0.95]], [0.0, 0.5, 0.9, 2.0])
+    found = performance_profile([[0.2, 0.9, 1.0] * 3, [0.5, 0.95] * 3], [0.0, 0.5, 0.9, 2.0])
     assert found.thresholds == (0.0, 0.5, 0.9, 2.0)
     assert found.shares == (1.0, 0.6, 0.4, 0.0)
     assert found.ci95[0] == (1, 1)
@@ -62,6 +70,43 @@ def test_a_profile_falls_from_all_to_none():
     for (low, high), share in zip(found.ci95, found.shares, strict=True):
         assert low <= share <= high
     assert found.ci95[1][1] - found.ci95[1][0] > 0.3
+
+
+def paired(base, comp):
+    return np.stack([np.atleast_2d(base), np.atleast_2d(comp)], axis=-1).astype(float)
+
+
+def test_pooled_retention_is_each_episode_over_its_baselines_iqm():
+    found = pooled_retention([paired([9, 10, 10, 99], [5, 6, 7, 8]), paired([2, 2], [1, 4])], resamples=50)
+    assert found.value == pytest.approx(iqm([0.5, 0.6, 0.7, 0.8, 0.5, 2.0]))
+    assert found.ci95 is None, "six pairs of two policies are too few"
+
+
+def test_pooled_retention_knows_that_a_baseline_is_measured():
+    """A constant compressed return over a noisy baseline is as uncertain as the baseline; over itself, not at all."""
+    noisy = np.random.default_rng(0).normal(100, 20, 30)
+    low, high = pooled_retention([paired(noisy, np.full(30, 100.0))]).ci95
+    assert 0.08 < high - low < 0.3
+    assert pooled_retention([paired(np.full(30, 100.0), np.full(30, 90.0))]).ci95 == (0.9, 0.9)
+
+
+def test_repeats_are_pooled_whole():
+    """Episodes alike within a repeat: eight repeats are eight pairs, not eighty."""
+    base, comp = np.full((8, 10), 100.0), np.repeat(np.linspace(80, 120, 8)[:, None], 10, axis=1)
+    whole = pooled_retention([paired(base, comp)]).ci95
+    apart = pooled_retention([paired(base.ravel(), comp.ravel())]).ci95
+    assert whole[1] - whole[0] > 2 * (apart[1] - apart[0])
+
+
+def test_where_a_baseline_may_fail_the_compressed_may_have_kept_nothing():
+    base = [-90.0] * 12 + [100.0] * 16
+    assert pooled_retention([paired(base, [100.0] * 28)]).ci95[0] == -np.inf
+
+
+@pytest.mark.parametrize("policies", [[], [paired([-1, 1], [1, 1])]])
+def test_retention_of_nothing_is_refused(policies):
+    with pytest.raises(ValueError, match="of positive return"):
+        pooled_retention(policies)
 
 
 @pytest.mark.parametrize("bad", [[], [[]], [[1.0], []], [[[1.0]]]])
@@ -209,3 +254,21 @@ def test_the_interval_of_the_probability_of_improvement_holds_the_truth():
         return low <= truth <= high
 
     assert 0.93 <= held(experiment) <= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("together", [0.0, 0.9])
+def test_the_interval_of_the_pooled_retention_holds_the_truth(together):
+    """25 policies of 30 pairs, whose sides fall and rise together, or not."""
+    kept = np.linspace(0.7, 1.0, 25)[:, None]
+    truth = iqm((kept * np.random.default_rng(0).normal(1, 0.1, (25, 40_000))).ravel())
+
+    def experiment(rng, seed):
+        shared, base, comp = rng.normal(0, 0.1, (3, 25, 30))
+        own = (1 - together**2) ** 0.5
+        base, comp = 1 + together * shared + own * base, kept * (1 + together * shared + own * comp)
+        pairs = [paired(*sides) for sides in zip(base, comp, strict=True)]
+        low, high = pooled_retention(pairs, seed=seed, resamples=500).ci95
+        return low <= truth <= high
+
+    assert 0.93 <= held(experiment, 300) <= 0.99

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from compressrl import statistics
-from compressrl.statistics import iqm, iqm_interval, retention
+from compressrl.statistics import FEW, iqm, iqm_interval, retention
 
 RETURNS = st.lists(st.floats(1, 1e4), min_size=2, max_size=12)
 PAIRS = st.lists(st.tuples(st.floats(1, 1e4), st.floats(-1e4, 1e4)), min_size=2, max_size=12)
@@ -109,8 +109,8 @@ def slow_bootstrap(base: list[list[float]], comp: list[list[float]], resamples: 
 
 @pytest.mark.parametrize(
     ("checkpoints", "episodes", "tail"),
-    # Tails worked out by hand: t(0.025, n - 1) * sqrt(n / (n - 1)) for n = 10, 30, 5, and its normal share.
-    [(1, 10, 0.00855), (1, 30, 0.01877), (5, 6, 0.00095)],
+    # Tails worked out by hand: t(0.025, n - 1) * sqrt(n / (n - 1)) for n = 10, 30, 10, and its normal share.
+    [(1, 10, 0.00855), (1, 30, 0.01877), (10, 6, 0.00855)],
 )
 def test_an_independent_bootstrap_finds_the_same_interval(checkpoints, episodes, tail):
     rng = np.random.default_rng(7)
@@ -128,9 +128,30 @@ def test_checkpoints_are_resampled_too():
     comp = np.stack([np.full(30, 80.0), np.full(30, 120.0)])
     kept = retention(base, comp)
     assert kept.value == pytest.approx(1)
-    assert kept.ci95 == (0.8, 1.2)
+    # By hand: t(0.975, 1) = 12.706 times the deviation of the mean of 0.8 and 1.2, which is 0.2.
+    assert kept.ci95 == pytest.approx((1 - 2.5412, 1 + 2.5412), abs=1e-4)
     assert kept.pairs == 60
     assert retention(base.ravel(), comp.ravel()).ci95[0] > 0.9, "sixty episodes of one checkpoint"
+
+
+@pytest.mark.parametrize("pairs", range(2, FEW))
+def test_few_pairs_have_a_t_interval(pairs):
+    """Of the ratio as SciPy's t-interval of the linearised pairs finds it, and of their difference."""
+    rng = np.random.default_rng(pairs)
+    base, comp = rng.normal(3000, 100, pairs), rng.normal(2900, 100, pairs)
+    kept, ratio = retention(base, comp, random_return=500.0), comp.mean() / base.mean()
+    linear = ratio + (comp - ratio * base) / base.mean()
+    for found, sample in ((kept.ci95, linear), (kept.difference_ci95, comp - base)):
+        theirs = stats.t.interval(0.95, pairs - 1, sample.mean(), stats.sem(sample))
+        assert found == pytest.approx(tuple(theirs))
+    assert kept.above_random_ci95 == pytest.approx(retention(base - 500, comp - 500).ci95)
+
+
+def test_two_episodes_prove_little():
+    """The range of two pairs is above 95 % in one experiment of four, whatever the truth is."""
+    kept = retention([9400.0, 9300.0], [9300.0, 9350.0])
+    assert kept.ci95[0] < 0.95
+    assert not kept.non_inferior
 
 
 @pytest.mark.parametrize("compressed", [0.5, 1.0, 7.0])
@@ -169,7 +190,7 @@ def test_a_baseline_that_is_no_better_than_random_has_no_retention(random_return
 
 
 def test_a_baseline_that_may_fail_altogether_proves_nothing():
-    kept = retention([-100.0, 100.0, 90.0], [100.0, 100.0, 100.0])
+    kept = retention([-100.0, 100.0, 90.0] * 3, [100.0] * 9)
     assert kept.value > 1
     assert kept.ci95[0] == -math.inf
     assert not kept.non_inferior
@@ -243,10 +264,18 @@ def test_scipys_bootstrap_cut_at_the_same_tails_finds_the_same_interval(episodes
 
 @quick
 @given(st.lists(st.floats(-100, 100), min_size=2, max_size=12))
-def test_the_interval_of_the_iqm_lies_among_its_values(values):
+def test_the_interval_of_the_iqm_holds_it(values):
     low, high = iqm_interval(values, resamples=300)
-    assert min(values) - 1e-9 <= low <= high <= max(values) + 1e-9
+    assert low - 1e-9 <= iqm(values) <= high + 1e-9
     assert (low, high) == iqm_interval(values, resamples=300)
+    if len(values) >= FEW:
+        assert min(values) - 1e-9 <= low <= high <= max(values) + 1e-9
+
+
+def test_the_interval_of_the_iqm_of_few_values_is_that_of_a_trimmed_mean():
+    # By hand: 2, 3, 4 remain of five, the deviation of 2, 2, 3, 4, 4 is 1, so 1 / (0.6 * sqrt(5)) is that of
+    # the mean, and t(0.975, 2) = 4.3027.
+    assert iqm_interval([1.0, 2.0, 3.0, 4.0, 50.0]) == pytest.approx((-0.2070, 6.2070), abs=1e-3)
 
 
 def test_the_iqm_of_one_value_has_no_interval():
@@ -295,6 +324,12 @@ def coverage(name: str, episodes: int, experiments: int) -> float:
         low, high = retention(base(rng, episodes), comp(rng, episodes), seed=seed, resamples=2000).ci95
         held += low <= truth <= high
     return held / experiments
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("episodes", [2, 3, 5, 7])
+def test_the_interval_of_few_pairs_holds_the_truth(episodes):
+    assert 0.93 <= coverage("normal", episodes, 500) <= 0.97
 
 
 @pytest.mark.slow

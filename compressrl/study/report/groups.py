@@ -145,17 +145,14 @@ class Group:
     def _read(report: Report, metric: Metric, side: str) -> float:
         return metric.read(report[side]) or math.nan
 
-    def scores(self) -> Floats | None:
-        """(repeats * episodes,) compressed returns over the baseline's IQM; None where that is not positive.
+    def pairs(self) -> Floats | None:
+        """(repeats, episodes, 2) returns of both sides; None where retention cannot be pooled.
 
-        Over the baseline's mean, its own falls would count in favour of the compressed.
+        That is where the baseline's IQM is not positive, over which it is pooled: over its mean, its own falls
+        would count in favour of the compressed.
         """
-        returns = [value for row in self.returns("compressed") for value in row]
-        middle = statistics.iqm([value for row in self.returns("baseline") for value in row])
-        if not middle > 0 or not all(map(math.isfinite, returns)):
-            return None
-        scores: Floats = np.asarray(returns, dtype=np.float64) / middle
-        return scores
+        pairs = np.stack([self.returns("baseline"), self.returns("compressed")], axis=-1)
+        return pairs if np.isfinite(pairs).all() and statistics.iqm(pairs[..., 0].ravel()) > 0 else None
 
 
 def _clear(metric: Metric, report: Report) -> bool | None:

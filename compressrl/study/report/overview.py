@@ -66,7 +66,7 @@ def method_table(pooled: Pooled) -> Table:
     )
     text = (
         "Retention is the return of an episode over the interquartile mean (IQM) of its baseline; below it, "
-        "the 95 % interval of a bootstrap stratified by policy. “Not inferior” counts policies whose "
+        "the 95 % interval of a bootstrap of pairs, stratified by policy. “Not inferior” counts policies whose "
         "retention stays above 1 - margin with its whole interval. Ratios are medians over policies, "
         "compressed over baseline. A line “baseline” compares every policy with itself: what differs from 1 "
         "there is noise. What compressing took is the median over cells, the most that one took below "
@@ -94,16 +94,16 @@ def _method_row(method: Method, groups: Sequence[Group]) -> tuple[Cell, ...]:
 
 
 def pooled_retention(groups: Sequence[Group]) -> Estimate:
-    """Pooled IQM of the scores of all groups."""
+    """Pooled IQM of the retention of all groups."""
     return _pooled_retention(tuple(groups))
 
 
 @functools.lru_cache(maxsize=1024)
 def _pooled_retention(groups: tuple[Group, ...]) -> Estimate:
-    scores = [found for group in groups if (found := group.scores()) is not None]
-    if not scores:
+    pairs = [found for group in groups if (found := group.pairs()) is not None]
+    if not pairs:
         return Estimate(None, reason="no baseline with a positive return" if groups else "")
-    pooled = aggregates.pooled_iqm(scores, resamples=RESAMPLES)
+    pooled = aggregates.pooled_retention(pairs, resamples=RESAMPLES)
     return Estimate(pooled.value, pooled.ci95)
 
 

@@ -44,7 +44,9 @@ def test_a_return_that_is_no_number_is_not_zero(done):
     assert found.mean_return("compressed").value is None
     assert "not a number" in found.mean_return("compressed").reason
     assert found.kept.value is None
-    assert found.scores() is None
+    assert found.pairs() is None
+    negative = group(done("sac", "Ant-v5", "ptdq", [-100, -110], [-50, -40]))
+    assert negative.pairs() is None
 
 
 def test_a_ratio_is_the_geometric_mean_over_repeats(done):
