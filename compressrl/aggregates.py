@@ -54,7 +54,7 @@ def pooled_iqm(cells: Cells, *, seed: int = 0, resamples: int = RESAMPLES) -> Es
 def pooled_retention(policies: Sequence[Floats], *, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
     """Interquartile mean over the compressed episodes of all policies, each over the IQM of its baseline's.
 
-    policies: (repeats, episodes, 2) returns of baseline and compressed each, paired by repeat and episode seed.
+    policies: (repeats, episodes, 2) returns of baseline and compressed, paired by repeat and episode seed.
     Pairs of episodes are resampled within each policy, repeats with all their pairs where there are several,
     and in each resample the baseline's IQM is taken anew; where it is not positive, the compressed has kept
     nothing. Raises ValueError where there is no policy, or a baseline whose IQM is not positive
@@ -138,7 +138,7 @@ def _iqm_rows(rows: Floats) -> Floats:
 
 
 def _kept(pairs: Floats) -> Floats:
-    """(block, runs) compressed returns over the IQM of their row's baseline; pairs: (block, units, runs, 2)."""
+    """(block, runs) compressed returns over the IQM of their row's baseline; pairs: (block, units, ., 2)."""
     rows = pairs.reshape(len(pairs), -1, 2)
     middle = _iqm_rows(rows[..., 0])[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -71,7 +71,9 @@ def _check_spaces(env_id: str, env: gymnasium.Env[np.ndarray, Float32Array]) -> 
             f"{env_id} has actions of shape {env.action_space.shape}; policies here give flat vectors. "
             "Register a version of it whose actions are flat."
         )
-    if not (np.isfinite(env.action_space.low).all() and np.isfinite(env.action_space.high).all()):
+    with np.errstate(over="ignore"):
+        widths = env.action_space.high.astype(np.float32) - env.action_space.low.astype(np.float32)
+    if not np.isfinite(widths).all():  # the largest float32 numbers, which some take for no bounds, too
         raise EnvironmentUnavailableError(
             f"{env_id} has an unbounded action space; policies need finite bounds."
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import secrets
@@ -59,6 +60,27 @@ def make_folder(path: Path, option: str = "--out") -> Path:
             f"The folder {path} cannot be written: {error.strerror or error}. Choose another {option}."
         ) from error
     return path
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path, option: str = "--out") -> Iterator[None]:
+    """While this process is at work in the folder, another is refused (UsageError); its end frees it."""
+    with (folder / ".lock").open("ab") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise UsageError(
+                f"Another process is at work in {folder}. Wait for its end, or choose another {option}."
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what `atomic` has left where its process was killed; for one that is alone in the folder."""
+    for path in folder.glob(f".*.{'[0-9a-f]' * 16}.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def check_target(path: Path, suffixes: Iterable[str], option: str) -> None:

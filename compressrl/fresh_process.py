@@ -19,9 +19,10 @@ PROGRAM = """\
 import importlib, pickle, sys
 try:
     sys.path[:], module, arguments = pickle.load(sys.stdin.buffer)
-except (EOFError, pickle.UnpicklingError):
-    sys.exit(1)  # interrupted while it wrote them
-importlib.import_module(module).main(*arguments)
+    main = importlib.import_module(module).main
+except (EOFError, pickle.UnpicklingError, KeyboardInterrupt):
+    sys.exit(1)  # who started it was interrupted
+main(*arguments)
 """
 
 

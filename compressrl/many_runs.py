@@ -6,6 +6,7 @@ run already, and a second run's weights would only push the first one's out of t
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -39,7 +40,8 @@ def train(
     """Train all, `at_once` of them at a time (as many as cores hold); their records, with the policy's path.
 
     Each run is what `runs.train` makes of its seed alone, resumable by itself. One that fails does not keep
-    the others from their end. Ctrl-C is passed on: each run under way is saved before KeyboardInterrupt.
+    the others from their end. Ctrl-C is passed on: each run under way is saved before KeyboardInterrupt. Runs
+    save themselves too where this process is killed.
     Raises CompressrlError that names the seeds that failed, with the first one's reason.
     """
     plugins.create("algorithm", wanted[0].algorithm)  # what is wrong for all is said once
@@ -112,17 +114,26 @@ def main(descriptor: int, run: Run) -> None:
     parent = connection.Connection(descriptor)
 
     def progress(task: str, done: float, total: float, note: str = "") -> None:
-        parent.send((done, total, note))
+        try:
+            parent.send((done, total, note))
+        except OSError:  # nobody is there any more to interrupt this run
+            raise KeyboardInterrupt from None
 
+    with contextlib.suppress(OSError):
+        parent.send(_train(run, progress))
+
+
+def _train(run: Run, progress: Progress) -> dict[str, Any] | CompressrlError | None:
+    """The run's record, or why there is none; None where it was interrupted, and is saved."""
     try:
         result = runs.train(
             run.algorithm, run.env_id, steps=run.steps, seed=run.seed, out=run.folder, device=run.device,
             threads=run.threads, progress=progress,
         )  # fmt: skip
-        parent.send({**result.record, "path": str(result.path)})
     except KeyboardInterrupt:
-        pass  # the run is saved
+        return None
     except UsageError as error:
-        parent.send(UsageError(str(error)))
+        return UsageError(str(error))
     except Exception as error:  # the algorithm is anybody's code
-        parent.send(CompressrlError(one_line(error)))
+        return CompressrlError(one_line(error))
+    return {**result.record, "path": str(result.path)}

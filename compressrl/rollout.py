@@ -9,12 +9,14 @@ from typing import NamedTuple
 import numpy as np
 
 from compressrl.environments import Env
+from compressrl.errors import EnvironmentUnavailableError
 from compressrl.instrument import InstrumentedEnv
 from compressrl.interfaces import Float32Array, PolicyFunction
 from compressrl.measuring.step_costs import EpisodeCost
 from compressrl.records import EpisodeRecords
 
 MakeEnv = Callable[[], Env]
+LONGEST_EPISODE = 100_000  # steps, of an environment without a time limit
 
 
 def _nobody(done: int, mean_return: float) -> None:
@@ -58,6 +60,11 @@ def run_episode(act: PolicyFunction, env: Env, seed: int) -> Episode:
     step, total, done = env.step, 0.0, False
     actions: list[Float32Array] = []
     while not done:
+        if len(actions) == LONGEST_EPISODE and not (env.spec and env.spec.max_episode_steps):
+            raise EnvironmentUnavailableError(
+                f"An episode has not ended after {LONGEST_EPISODE:,} steps. Register the environment with "
+                "max_episode_steps=..., which ends it there."
+            )
         action = act(observation)
         actions.append(action.copy())  # a runtime may write its next action into the same array
         observation, reward, terminated, truncated, _ = step(action)

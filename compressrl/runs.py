@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import shlex
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+from gymnasium import spaces
 
 import compressrl
 from compressrl import defaults, environments, files, options, plugins, rollout
 from compressrl.environments import Env
 from compressrl.errors import UsageError
+from compressrl.interfaces import Algorithm
 from compressrl.lab import Lab
 from compressrl.policy import Policy
 from compressrl.progress import Progress, silent
@@ -66,30 +71,24 @@ def train(
     out:       folder of the run; default runs/train/<algorithm>_<environment>_seed<seed>
     threads:   of torch and of what follows it. With another number the same seed gives the same weights in
                the built-in off-policy algorithms on their kernel; elsewhere torch may add in another order
-    Raises UsageError when `out` holds a run of another algorithm, environment, seed or options.
+    Raises UsageError when `out` holds a run of another algorithm, environment, seed or options, or one that
+    another process is at.
     """
     import torch
 
     torch.set_num_threads(threads)
     _check_device(device)
     learner = plugins.create("algorithm", algorithm)
-    name, _ = plugins.parse(algorithm)
-    environments.make(env_id).close()
+    same = {"algorithm": plugins.parse(algorithm)[0], "env_id": env_id, "seed": seed, **_spaces(env_id)}
     folder = files.make_folder(Path(out) if out else default_folder(algorithm, env_id, seed))
-    if (folder / RECORD).exists() and not (folder / CHECKPOINT).exists():
-        raise UsageError(
-            f"{folder} holds a finished run without its checkpoint. Choose another --out, or delete {RECORD}."
-        )
-    commits = _note_commit(folder)  # now: the checkout may move on while this process trains
+    commit = _commit()  # now: the checkout may move on while this process trains
     session = TrainingSession(
         steps=steps,
         device=device,
         folder=folder,
         fingerprint={
             **options.as_dict(learner),
-            "algorithm": name,
-            "env_id": env_id,
-            "seed": seed,
+            **same,
             "device": torch.device(device).type,
             "checkpoint format": CHECKPOINT_FORMAT,
         },
@@ -98,23 +97,38 @@ def train(
         evaluation_every=min(10_000, max(steps // 10, 1)),
         checkpoint_every=50_000,
         progress=progress,
+        on_start=functools.partial(_note_commit, folder, commit),
     )
-    try:
-        final = learner.train(Lab(env_id=env_id, seed=seed, training=session))
-    finally:
-        session.close()
-    path = folder / FINAL_POLICY
-    policy = Policy.load(folder / BEST_POLICY) if (folder / BEST_POLICY).exists() else final
-    policy.save(path)
     words = command(algorithm, env_id, steps, seed, device=device, threads=threads)
-    record = {
-        "command": words,
-        **_record(env_id, session, seed, policy),
-        "threads": threads,
-        "commits": commits,
-    }
-    files.write_json_atomic(folder / RECORD, record)
-    return TrainingResult(policy, path, record)
+    with files.alone_in(folder):
+        files.remove_temporaries(folder)  # of a process that was killed while it wrote them
+        policy = _policy(learner, folder, Lab(env_id=env_id, seed=seed, training=session))
+        path, record = folder / FINAL_POLICY, folder / RECORD
+        if session.resumed_at >= steps and path.exists() and record.exists():
+            return TrainingResult(Policy.load(path), path, json.loads(record.read_text()))
+        policy.save(path)
+        _note_commit(folder, commit)  # of an algorithm that does not resume
+        content = {
+            "command": words,
+            **_record(env_id, session, seed, policy),
+            "threads": threads,
+            "commits": _commits(folder),
+        }
+        files.write_json_atomic(record, content)
+    return TrainingResult(policy, path, content)
+
+
+def _policy(learner: Algorithm, folder: Path, lab: Lab) -> Policy:
+    """Train, and take the best along the way."""
+    if (folder / RECORD).exists() and not (folder / CHECKPOINT).exists():
+        raise UsageError(
+            f"{folder} holds a finished run without its checkpoint. Choose another --out, or delete {RECORD}."
+        )
+    try:
+        final = learner.train(lab)
+    finally:
+        lab.training.close()
+    return Policy.load(folder / BEST_POLICY) if (folder / BEST_POLICY).exists() else final
 
 
 def default_folder(algorithm: str, env_id: str, seed: int) -> Path:
@@ -161,6 +175,18 @@ def _record(env_id: str, session: TrainingSession, seed: int, policy: Policy) ->
     }
 
 
+def _spaces(env_id: str) -> dict[str, Any]:
+    """What networks and replay memory depend on: an environment may change under its name."""
+    env = environments.make(env_id)
+    env.close()
+    space, observations = cast(spaces.Box, env.action_space), cast(spaces.Box, env.observation_space)
+    return {
+        "observation size": observations.shape[0],
+        "action low": space.low.tolist(),
+        "action high": space.high.tolist(),
+    }
+
+
 def _evaluator(env_id: str, seeds: Sequence[int]) -> Callable[[Policy], float]:
     def make() -> Env:
         return environments.make(env_id)
@@ -182,14 +208,16 @@ def _check_device(device: str) -> None:
         raise UsageError(f"The device {device!r} cannot be used: {reason}. Use --device cpu.") from error
 
 
-def _note_commit(folder: Path) -> list[str]:
+def _commits(folder: Path) -> list[str]:
     """The commits that this run was trained with, in order: several if it was resumed after a change."""
     path = folder / COMMITS
-    commits = path.read_text().split() if path.exists() else []
-    if _commit() not in commits[-1:]:
-        commits.append(_commit())
-        files.write_text_atomic(path, "\n".join(commits) + "\n")
-    return commits
+    return path.read_text().split() if path.exists() else []
+
+
+def _note_commit(folder: Path, commit: str) -> None:
+    commits = _commits(folder)
+    if commit not in commits[-1:]:
+        files.write_text_atomic(folder / COMMITS, "\n".join([*commits, commit]) + "\n")
 
 
 def _commit() -> str:

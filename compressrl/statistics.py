@@ -50,8 +50,8 @@ def retention(
     random_return: mean return of the random policy. It takes the place of zero return where the baseline's
         own mean is not positive (Pendulum pays costs only), and gives `above_random` everywhere
     margin: non-inferior means that the interval's lower end is above 1 - margin
-    Fewer than `FEW` of what is resampled have t-intervals (of the ratio, linearised); a single pair says nothing
-    about the spread: its intervals are None and it is never non-inferior.
+    Fewer than `FEW` of what is resampled have t-intervals (of the ratio, linearised); a single pair says
+    nothing about the spread: its intervals are None and it is never non-inferior.
     Raises ValueError when the shapes differ or are empty.
     """
     pairs = _paired(baseline, compressed)
@@ -150,7 +150,7 @@ def _paired(baseline: Returns, compressed: Returns) -> Floats:
 def _units(pairs: Floats) -> Floats:
     """(units, 2): what is independent. Checkpoints' means where there are several, else the episodes.
 
-    The episodes' spread is in the spread of the checkpoints' means already. pairs: (checkpoints, episodes, 2).
+    The episodes' spread is in that of the checkpoints' means already. pairs: (checkpoints, episodes, 2).
     """
     units: Floats = pairs.mean(axis=1) if len(pairs) > 1 else pairs[0]
     return units

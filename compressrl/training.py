@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from compressrl import files
-from compressrl.errors import CompressrlError, TrainingDivergedError, UsageError
+from compressrl.errors import CompressrlError, TrainingDivergedError, UsageError, one_line
 from compressrl.networks import layers
 from compressrl.progress import Progress, silent
 
@@ -35,6 +35,10 @@ LATEST_POLICY = "latest.policy"
 BEST_POLICY = "best.policy"
 LEARNING_CURVE = "learning_curve.csv"
 CURVE_COLUMNS = ("step", "seconds", "evaluation_return_mean", "training_return_mean")
+
+
+def nothing() -> None:
+    """Nobody waits for the start."""
 
 
 def unchanged(actor: nn.Module) -> nn.Module:
@@ -54,6 +58,8 @@ class TrainingSession:
     confirm:          the same over other episodes, where an evaluation is the best so far; None: not asked
     evaluation_every, checkpoint_every: in environment steps
     best_return, best_step: the best so far, as confirmed; its policy is kept in the folder
+    resumed_at:       step of the checkpoint that the run goes on from; -1 at its beginning
+    on_start:         called once, when it is known that the run can begin, or go on
     start:            policy whose network the actor starts from
     adapt_actor:      applied to the actor's network (a Sequential ending in the pre-tanh or mean output)
                       once, before the first step
@@ -70,15 +76,16 @@ class TrainingSession:
     start: Policy | None = None
     adapt_actor: Callable[[nn.Module], nn.Module] = unchanged
     progress: Progress = silent
+    on_start: Callable[[], None] = nothing
 
     _started: float = field(default_factory=time.monotonic)
     _recent_returns: deque[float] = field(default_factory=lambda: deque(maxlen=20))
     best_return: float = -math.inf
     best_step: int = 0
+    resumed_at: int = -1
     _last_evaluation: int = 0
     _last_checkpoint: int = 0
     _last_progress: int = 0
-    _resumed_at: int = -1
     _tensorboard: Any = None
 
     @property
@@ -97,15 +104,18 @@ class TrainingSession:
         path = self.folder / CHECKPOINT
         if not path.exists():
             self._truncate_curve(-1)
+            self.on_start()
             return None
         saved = self._read_checkpoint(path)
         self._refuse_another_run(path, saved)
+        self._truncate_curve(saved["step"])
+        if saved["step"] < self.steps:
+            self.on_start()
         self._started = time.monotonic() - saved["seconds"]
         self.best_return, self.best_step = saved["best"]
         self._restore_best_policy(saved["best policy"])
         self._last_evaluation = saved["evaluated"]
-        self._resumed_at = self._last_checkpoint = saved["step"]
-        self._truncate_curve(saved["step"])
+        self.resumed_at = self._last_checkpoint = saved["step"]
         state: dict[str, Any] = saved["state"]
         return state
 
@@ -179,7 +189,14 @@ class TrainingSession:
                 "evaluated",
                 "state",
             } - saved.keys()
+        except (OSError, MemoryError) as error:
+            raise CompressrlError(f"{path} cannot be read: {one_line(error)}.") from error
         except Exception as error:  # torch raises many types for a damaged file
+            if "allocate memory" in str(error):
+                needed = path.stat().st_size / 1e9
+                raise CompressrlError(
+                    f"{path} does not fit into memory: to read it takes {needed:.1f} GB beside the run's own."
+                ) from error
             raise UsageError(
                 f"{path} cannot be read ({type(error).__name__}); delete it to start anew."
             ) from error
@@ -234,8 +251,8 @@ class TrainingSession:
         # The highest of many evaluations is a lucky one too.
         confirmed = self.confirm(policy) if self.confirm else mean
         if self.folder and confirmed > self.best_return:
-            self.best_return, self.best_step = confirmed, step
             policy.save(self.folder / BEST_POLICY)
+            self.best_return, self.best_step = confirmed, step  # now that it is there, if interrupted
 
     def _best_policy(self) -> torch.Tensor:
         """Content of the best policy's file, (bytes,) uint8; of none before the first evaluation."""
@@ -255,8 +272,14 @@ class TrainingSession:
     def _truncate_curve(self, step: int) -> None:
         # Rows past the checkpoint belong to steps that will be run again.
         rows = self._read_curve()
+        try:
+            kept = [row for row in rows if int(row.partition(",")[0]) <= step]
+        except ValueError as error:
+            raise UsageError(
+                f"{self.folder}/{LEARNING_CURVE} is damaged ({error}). Mend that line, or take another --out."
+            ) from error
         if rows:
-            self._write_curve([row for row in rows if int(row.split(",")[0]) <= step])
+            self._write_curve(kept)
 
     def _read_curve(self) -> list[str]:
         path = self.folder / LEARNING_CURVE if self.folder else None
@@ -272,7 +295,7 @@ class TrainingSession:
             return
         try:
             if self._tensorboard is None:
-                self._tensorboard = _summary_writer(self.folder / "tensorboard", self._resumed_at)
+                self._tensorboard = _summary_writer(self.folder / "tensorboard", self.resumed_at)
             for name, value in values.items() if self._tensorboard else ():
                 self._tensorboard.add_scalar(name, value, step)
         except OSError as error:

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from compressrl.environments import Env
+from compressrl.errors import UsageError
 from compressrl.interfaces import Float32Array
 from compressrl.lab import Lab
 from compressrl.networks import layers
@@ -124,6 +125,7 @@ class _Run:
         actor, mask_D = build_actor(self.template, self.session, hidden, mask_D, weights)
         self.mask_D: Float32Array = mask_D.float().numpy()
         warm = self.session.start is not None
+        self._refuse_too_few_steps(warm)
         sizes = self.template.observation_size, self.template.action_size
         setup = Setup(actor, *sizes, self.session.device, warm, weights)
         self.learner = algorithm.learner(setup).to(self.session.device)
@@ -139,6 +141,15 @@ class _Run:
             self.random_steps = 0
             self.learning_starts = min(algorithm.learning_starts, self.session.steps // 10)
             self.actor_starts = 2 * self.learning_starts
+
+    def _refuse_too_few_steps(self, warm: bool) -> None:
+        steps, first = self.session.steps, self.algorithm.learning_starts
+        if not warm and 0 < steps <= first:
+            name = self.algorithm.name
+            raise UsageError(
+                f"{name} learns from step {first + 1:,} on: {steps:,} steps would train nothing. "
+                f"Ask for more, or for an earlier start: {name}:learning_starts=100"
+            )
 
     def train(self) -> Policy:
         """Act, remember, update, report; a run that is interrupted is saved first."""

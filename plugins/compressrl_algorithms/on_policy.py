@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from compressrl.errors import UsageError
 from compressrl.interfaces import Float32Array, PolicyFunction
 from compressrl.lab import Lab
 from compressrl.networks import layers, modules
@@ -41,6 +42,7 @@ from compressrl_algorithms.networks import (
 from compressrl_algorithms.normalization import CLIP, RewardScaler, RunningMoments
 from compressrl_algorithms.rollout_buffer import Batch, Rollout, generalized_advantages
 
+FARTHEST = 50  # first standard deviations from the middle of the action box to its edge
 ADAM_EPSILON = 1e-5  # as in the authors' code; torch's default is 1e-8
 
 
@@ -147,6 +149,8 @@ class Training:
         if self.session.start is None:
             # A small last layer: the first actions hardly depend on the observation.
             mean = orthogonal(mlp([self.D, *hidden, A], generator, nn.Tanh), 0.01, generator)
+            self._refuse_other_units()
+            cast(nn.Linear, mean[-1]).bias.data += torch.from_numpy(self.box.high + self.box.low).float() / 2
             log_std = torch.full((A,), options.log_std)
         else:
             self.inputs, mean = start_parts(self.session.start)
@@ -161,6 +165,17 @@ class Training:
         self.agent = ActorCritic(self.session.adapt_actor(mean), log_std, value).to(self.session.device)
         self.learner = options.learner(self.agent)
         self.critic = ValueLearner(self.agent, options)
+
+    def _refuse_other_units(self) -> None:
+        """Actions are explored in the environment's units, where a network finds numbers of order 1 only."""
+        widths = (self.box.high - self.box.low) / (2 * math.exp(self.options.log_std))
+        if not ((widths > 1 / FARTHEST) & (widths < FARTHEST)).all():
+            std, low, high = math.exp(self.options.log_std), self.box.low.min(), self.box.high.max()
+            raise UsageError(
+                f"{self.options.name} explores with a standard deviation of {std:.2g} at first, too far from "
+                f"actions between {low:g} and {high:g}. Register the environment wrapped in "
+                "gymnasium.wrappers.RescaleAction to -1 and 1, or take sac."
+            )
 
     def run(self) -> Policy:
         saved = self.session.resume()

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from compressrl.errors import UsageError
 from compressrl.interfaces import Float32Array
 
 
@@ -29,7 +30,14 @@ class ReplayBuffer:
     def __init__(self, capacity: int, observation_size: int, action_size: int, device: str = "cpu") -> None:
         self.capacity = capacity
         self._widths = [observation_size, action_size, 1, 1, observation_size]
-        self._rows = torch.empty(capacity, sum(self._widths), device=device)
+        try:
+            self._rows = torch.empty(capacity, sum(self._widths), device=device)
+        except RuntimeError as error:  # torch has no type for this
+            needed = 4 * capacity * sum(self._widths) / 1e9
+            raise UsageError(
+                f"A replay memory of {capacity:,} transitions takes {needed:,.1f} GB, more than there is. "
+                "Ask for a smaller one: buffer_size=100000"
+            ) from error
         self._table = self._rows.numpy() if self._rows.is_cpu else None  # the same memory
         self._row = np.empty(sum(self._widths), dtype=np.float32)  # on its way to another device
         self._batches: dict[int, tuple[torch.Tensor, Batch]] = {}  # by size

@@ -108,12 +108,17 @@ def _train(cell: Cell) -> int:
 
 
 def collect() -> list[str]:
-    """Copy finished runs into the package and rewrite its index; returns the names taken in."""
+    """Copy finished runs into the package and rewrite its index; returns the names taken in.
+
+    A run of fewer steps than the one that is there is left out.
+    """
     index = {record["path"]: record for record in read_index()}
     taken = []
     for path in sorted(RUNS.glob(f"*/{runs.RECORD}")):
         record: dict[str, Any] = json.loads(path.read_text())
         name = path.parent.name
+        if int(record["steps"]) < int(index.get(f"policies/{name}.policy", record)["steps"]):
+            continue  # a trial under the name of a longer run
         (HERE / "policies").mkdir(exist_ok=True)
         shutil.copy(path.parent / runs.FINAL_POLICY, HERE / "policies" / f"{name}.policy")
         shutil.copy(path.parent / LEARNING_CURVE, HERE / "policies" / f"{name}.csv")

@@ -89,6 +89,8 @@ def main() -> None:
     parser.add_argument("--who", nargs="+", choices=(*OURS, *THEIRS), default=[*OURS, *THEIRS])
     parser.add_argument("--out", type=Path, default=Path("docs/results"), help="folder of page and curves")
     options = parser.parse_args()
+    if options.steps < 10 * EVERY or options.steps % EVERY:
+        parser.error(f"--steps: multiples of {EVERY:,}, from {10 * EVERY:,} on: curves have a point for each")
     for seed in options.seeds:
         for env_id in options.env:
             for who in options.who:

@@ -83,7 +83,7 @@ def test_pooled_retention_is_each_episode_over_its_baselines_iqm():
 
 
 def test_pooled_retention_knows_that_a_baseline_is_measured():
-    """A constant compressed return over a noisy baseline is as uncertain as the baseline; over itself, not at all."""
+    """A constant return over a noisy baseline is as uncertain as that; over a constant one, not at all."""
     noisy = np.random.default_rng(0).normal(100, 20, 30)
     low, high = pooled_retention([paired(noisy, np.full(30, 100.0))]).ci95
     assert 0.08 < high - low < 0.3

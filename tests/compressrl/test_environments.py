@@ -146,6 +146,7 @@ def test_a_constructor_that_fails_is_told_in_one_line(register):
         ({"actions": spaces.Dict({"a": ONE})}, "need a continuous one"),
         ({"actions": spaces.Box(-np.inf, np.inf, (2,), np.float32)}, "unbounded action space"),
         ({"actions": HALF_OPEN}, "unbounded action space"),
+        ({"actions": spaces.Box(-3.4e38, 3.4e38, (2,), np.float32)}, "unbounded action space"),
         ({"actions": spaces.Box(-1, 1, (2, 2), np.float32)}, "actions of shape (2, 2)"),
         ({"observations": spaces.Dict({"a": ONE})}, "FlattenObservation"),
         ({"observations": spaces.Discrete(3)}, "FlattenObservation"),

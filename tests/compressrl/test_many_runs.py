@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -103,3 +105,16 @@ def test_an_interrupt_saves_the_runs_under_way(tmp_path):
         many_runs.train(wanted(tmp_path, (0,), steps=10**8), progress=progress)
     saved = torch.load(tmp_path / "seed0" / CHECKPOINT, weights_only=True)
     assert saved["step"] >= 200
+
+
+@pytest.mark.slow
+def test_runs_save_themselves_where_the_process_that_started_them_is_killed(tmp_path):
+    words = [sys.executable, "-m", "compressrl", "train", "--algo", ALGORITHM, "--env", "Pendulum-v1"]
+    words += ["--steps", "20000", "--seeds", "0..0", "--out", str(tmp_path)]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as parent:
+        while "seed 0: " not in parent.stderr.readline() and parent.poll() is None:
+            pass
+        parent.kill()
+        said = parent.stderr.read()  # to its end: the run's process has it too
+    assert 0 < torch.load(tmp_path / "seed0" / CHECKPOINT, weights_only=True)["step"] < 20_000
+    assert "Traceback" not in said

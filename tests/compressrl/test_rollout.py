@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from compressrl import environments, rollout
+from compressrl.errors import EnvironmentUnavailableError
 from compressrl.instrument import InstrumentedEnv
 from compressrl.testing import TINY, tiny_policy
 
@@ -129,3 +130,14 @@ def test_an_instrumented_environment_says_what_each_episode_cost():
     plain = rollout.run_episodes(lambda _: np.zeros(2, np.float32), Scripted, [3, 1])
     assert plain.costs == ()
     assert plain == records
+
+
+def test_an_episode_that_never_ends_is_told(monkeypatch):
+    monkeypatch.setattr(rollout, "LONGEST_EPISODE", 50)
+    env = Scripted()
+    with pytest.raises(EnvironmentUnavailableError, match=r"not ended after 50 steps.*max_episode_steps"):
+        rollout.run_episodes(lambda _: np.zeros(2, np.float32), lambda: env, [60])
+    assert env.closed == 1
+    limited = gymnasium.wrappers.TimeLimit(Scripted(), 60)
+    limited.unwrapped.spec = gymnasium.spec("Pendulum-v1")
+    assert rollout.run_episode(lambda _: np.zeros(2, np.float32), limited, 70).length == 60

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -187,6 +189,55 @@ def test_another_run_in_the_same_folder_is_refused_and_nothing_changes(tmp_path,
     with pytest.raises(UsageError, match=rf"of another run \(different: .*{different}"):
         train(tmp_path, steps=100, **change)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
+
+
+def test_an_environment_that_has_changed_under_its_name_is_another_run(tmp_path, monkeypatch):
+    train(tmp_path, steps=100)
+    spaces = runs._spaces(TINY)
+    assert spaces["observation size"] == make(TINY).observation_space.shape[0]
+    for change in ({"observation size": 9}, {"action low": [-7.0]}, {"action high": [7.0]}):
+        monkeypatch.setattr(runs, "_spaces", lambda env_id, change=change: spaces | change)
+        with pytest.raises(UsageError, match=rf"another run \(different: {next(iter(change))}\)"):
+            train(tmp_path, steps=100)
+
+
+def test_two_processes_in_one_folder_are_one_too_many(tmp_path):
+    """The other one is a real process: locks are the kernel's, and of processes."""
+    program = "import sys; from pathlib import Path; from compressrl import files\n"
+    program += "with files.alone_in(Path(sys.argv[1])): print(flush=True); input()"
+    words = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(UsageError, match="Another process is at work in"):
+            train(tmp_path, steps=100)
+        assert not (tmp_path / LEARNING_CURVE).exists()
+        other.stdin.close()
+        other.wait()
+        assert train(tmp_path, steps=100).path.exists()
+
+
+def test_commits_and_record_are_of_what_was_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "_commit", lambda: "first")
+    assert train(tmp_path, steps=100).record["commits"] == ["first"]
+    monkeypatch.setattr(runs, "_commit", lambda: "second")
+    with pytest.raises(UsageError, match="another run"):
+        train(tmp_path, steps=100, seed=1)
+    before = (tmp_path / runs.RECORD).read_text()
+    again = train(tmp_path, steps=100, threads=2)
+    assert (tmp_path / runs.RECORD).read_text() == before, "no step was trained"
+    assert again.record == json.loads(before)
+    assert (tmp_path / runs.COMMITS).read_text() == "first\n"
+    assert train(tmp_path, steps=200).record["commits"] == ["first", "second"]
+
+
+def test_what_a_killed_process_was_writing_is_removed(tmp_path):
+    left = tmp_path / f".{CHECKPOINT}.{'0123456789abcdef'}.tmp"
+    left.write_bytes(b"half")
+    mine = tmp_path / ".notes.tmp"
+    mine.write_text("mine")
+    train(tmp_path, steps=100)
+    assert not left.exists()
+    assert mine.exists()
 
 
 def test_a_finished_run_without_its_checkpoint_is_not_overwritten(tmp_path):

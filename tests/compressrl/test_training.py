@@ -58,6 +58,18 @@ def test_a_new_run_begins_at_the_beginning(tmp_path):
     assert session(None).resume() is None
 
 
+def test_the_start_is_told_once_the_run_can_begin_or_go_on(tmp_path):
+    told: list[str] = []
+    run = session(tmp_path, steps=20, on_start=lambda: told.append("began"))
+    run.resume()
+    go(run, 1, 20)
+    with pytest.raises(UsageError):
+        session(tmp_path, fingerprint={"other": 1}, on_start=lambda: told.append("refused")).resume()
+    session(tmp_path, steps=20, on_start=lambda: told.append("finished")).resume()
+    session(tmp_path, steps=40, on_start=lambda: told.append("went on")).resume()
+    assert told == ["began", "went on"]
+
+
 def test_it_checkpoints_in_time_and_at_the_end(tmp_path):
     run, saved = session(tmp_path, steps=50), []
     for step in range(1, 51):
@@ -224,6 +236,53 @@ def test_a_damaged_checkpoint_is_told_in_one_line(tmp_path, damage):
     path.write_bytes(path.read_bytes()[:-100] if damage is None else damage)
     with pytest.raises(UsageError, match=r"cannot be read \(.*\); delete it to start anew\.$"):
         session(tmp_path).resume()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("[enforce fail] can't allocate memory: you tried to"), "does not fit into memory"),
+        (OSError(5, "Input/output error"), "Input/output error"),
+    ],
+)
+def test_a_good_checkpoint_that_cannot_be_read_now_is_not_to_be_deleted(tmp_path, monkeypatch, error, told):
+    def load(*_: Any, **__: Any) -> None:
+        raise error
+
+    go(session(tmp_path), 1, 20)
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(CompressrlError, match=told) as raised:
+        session(tmp_path).resume()
+    assert "delete" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_damaged_curve_is_told_in_one_line(tmp_path):
+    go(session(tmp_path, evaluate=lambda _: 1.0), 1, 20)
+    with (tmp_path / LEARNING_CURVE).open("a") as file:
+        file.write("3x,1,2,3\n")
+    with pytest.raises(UsageError, match=r"learning_curve\.csv is damaged .*'3x'") as raised:
+        session(tmp_path).resume()
+    assert "\n" not in str(raised.value)
+
+
+def test_a_best_policy_that_was_not_written_is_not_the_best(tmp_path, monkeypatch):
+    run = session(tmp_path, evaluate=lambda _: 5.0)
+    go(run, 1, 5)
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Policy, "save", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            go(run, 6, 10)
+    run.save(10, lambda: policy(10), lambda: state(10))
+    again = session(tmp_path, evaluate=lambda _: 4.0)
+    again.resume()
+    go(again, 11, 20)
+    assert (again.best_return, again.best_step) == (4.0, 11)
+    assert made_at(tmp_path / BEST_POLICY) == "step 11"
 
 
 @pytest.mark.parametrize("other", [{"weights": torch.zeros(3)}, torch.zeros(3)])

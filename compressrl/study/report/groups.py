@@ -148,8 +148,8 @@ class Group:
     def pairs(self) -> Floats | None:
         """(repeats, episodes, 2) returns of both sides; None where retention cannot be pooled.
 
-        That is where the baseline's IQM is not positive, over which it is pooled: over its mean, its own falls
-        would count in favour of the compressed.
+        That is where the baseline's IQM is not positive, over which it is pooled: over its mean, its own
+        falls would count in favour of the compressed.
         """
         pairs = np.stack([self.returns("baseline"), self.returns("compressed")], axis=-1)
         return pairs if np.isfinite(pairs).all() and statistics.iqm(pairs[..., 0].ravel()) > 0 else None

@@ -66,8 +66,8 @@ def method_table(pooled: Pooled) -> Table:
     )
     text = (
         "Retention is the return of an episode over the interquartile mean (IQM) of its baseline; below it, "
-        "the 95 % interval of a bootstrap of pairs, stratified by policy. “Not inferior” counts policies whose "
-        "retention stays above 1 - margin with its whole interval. Ratios are medians over policies, "
+        "the 95 % interval of a bootstrap of pairs, stratified by policy. “Not inferior” counts policies "
+        "whose retention stays above 1 - margin with its whole interval. Ratios are medians over policies, "
         "compressed over baseline. A line “baseline” compares every policy with itself: what differs from 1 "
         "there is noise. What compressing took is the median over cells, the most that one took below "
         "it; a cell has one core."

@@ -7,7 +7,7 @@ import torch
 from gymnasium import spaces
 from torch import nn
 
-from compressrl.errors import OptionError, PipelineError, TrainingDivergedError
+from compressrl.errors import OptionError, PipelineError, TrainingDivergedError, UsageError
 from compressrl.lab import Lab
 from compressrl.networks.modules import Rescale
 from compressrl.policy import Policy
@@ -327,3 +327,9 @@ def test_observations_cannot_be_left_out_behind_a_first_layer_that_mixes_them():
 def test_hidden_widths_that_cannot_be_read_are_told():
     with pytest.raises(OptionError, match="256x256"):
         train(SAC, options={"hidden": "256,256"})
+
+
+@ALGORITHMS
+def test_steps_of_which_none_would_learn_are_refused(algorithm):
+    with pytest.raises(UsageError, match=rf"{algorithm.name} learns from step 51 on.*learning_starts=100"):
+        algorithm(**SMALL).train(Lab("Pendulum-v1", training=TrainingSession(steps=50)))

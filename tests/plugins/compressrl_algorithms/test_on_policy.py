@@ -413,6 +413,45 @@ def test_learns_to_balance(algorithm):
     assert np.mean(lab().rollout(trained, 10).returns) >= 900
 
 
+class Aim(gymnasium.Env):
+    """Pays the distance from the point at 70 % of its action box, in half widths of it."""
+
+    def __init__(self, low, high):
+        self.observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+        self.action_space = gymnasium.spaces.Box(low, high, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        low, high = self.action_space.low[0], self.action_space.high[0]
+        missed = abs(action[0] - (low + 0.7 * (high - low))) / (high - low)
+        return np.zeros(2, np.float32), -float(missed), False, False, {}
+
+
+BOXES = {"OnPolicyFar-v0": (10, 20), "OnPolicyWide-v0": (-1000, 1000), "OnPolicyNarrow-v0": (-0.001, 0.001)}
+for name, (low, high) in BOXES.items():
+    kwargs = {"low": low, "high": high}
+    gymnasium.register(name, Aim, kwargs=kwargs, max_episode_steps=20, disable_env_checker=True)
+
+
+@BOTH
+def test_the_first_actions_are_in_the_middle_of_their_box(algorithm):
+    """Around zero, all of them would be cut to 10, and no action better than another."""
+    untrained = algorithm.train(lab(0, "OnPolicyFar-v0", steps=0))
+    assert untrained(np.zeros(2, np.float32)) == pytest.approx([15], abs=0.1)
+    trained = type(algorithm)(n_steps=256).train(lab(0, "OnPolicyFar-v0", steps=8000))
+    assert trained(np.zeros(2, np.float32)) == pytest.approx([17], abs=0.5)
+
+
+@BOTH
+@pytest.mark.parametrize("env_id", ["OnPolicyWide-v0", "OnPolicyNarrow-v0"])
+def test_actions_out_of_reach_are_refused(algorithm, env_id):
+    with pytest.raises(UsageError, match=rf"{algorithm.name} explores .* too far from .*RescaleAction"):
+        algorithm.train(lab(0, env_id, steps=300))
+
+
 def test_divergence_is_told():
     with pytest.raises(TrainingDivergedError, match="value_loss"):
         TRPO(**SMALL | {"value_learning_rate": 1e30}).train(lab(steps=300))

@@ -1,8 +1,10 @@
 import io
 
 import numpy as np
+import pytest
 import torch
 
+from compressrl.errors import UsageError
 from compressrl_algorithms.replay_buffer import ReplayBuffer
 
 
@@ -76,3 +78,9 @@ def test_a_restored_buffer_that_had_wrapped_forgets_the_oldest_next():
     new.restore(old.state())
     add(new, [7])
     assert stored(new) == [3, 4, 5, 6, 7]
+
+
+def test_more_transitions_than_memory_are_refused_in_one_line():
+    with pytest.raises(UsageError, match="buffer_size=100000") as raised:
+        ReplayBuffer(10**15, 3, 2)
+    assert "takes 40,000,000.0 GB" in str(raised.value)

@@ -60,10 +60,10 @@ def test_what_is_in_the_package_at_full_length_is_not_trained_again(tmp_path, mo
 
 
 def test_collect_keeps_what_is_there_and_replaces_a_cell(tmp_path):
-    def finish(name: str, mean: float) -> None:
+    def finish(name: str, mean: float, steps: int = 10) -> None:
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / runs.RECORD).write_text(f'{{"algorithm": "sac", "return_mean": {mean}}}')
+        (folder / runs.RECORD).write_text(f'{{"algorithm": "sac", "steps": {steps}, "return_mean": {mean}}}')
         (folder / runs.FINAL_POLICY).write_text(name)
         (folder / campaign.LEARNING_CURVE).write_text("step")
 
@@ -79,6 +79,9 @@ def test_collect_keeps_what_is_there_and_replaces_a_cell(tmp_path):
         ("policies/a.policy", 2),
         ("policies/b.policy", 3),
     ]
+    finish("b", 9, steps=5)
+    assert campaign.collect() == ["a"], "a trial is no reason to give up a longer run"
+    assert zoo.read_index(tmp_path / "zoo")[1]["return_mean"] == 3
 
 
 def test_every_shipped_policy_is_of_a_cell_of_the_campaign_and_made_with_its_options():
