@@ -83,6 +83,7 @@ def evaluate(
         raise UsageError(f"--workers {workers}: at least one process is needed.")
     stages = pipeline.parse(compressor) if compressor else []
     runtime = workloads.resolved(runtime)
+    _refuse_runtime(runtime, stages)
     made = workloads.create_profilers(profilers)
     folder = files.make_folder(Path(out)) if out is not None else None
     baseline = policy if isinstance(policy, Policy) else sources.find_policy(algorithm, env_id, policy)
@@ -101,6 +102,7 @@ def evaluate(
         workers=paired_rollout.worker_count(workers, made.values()),
     )
     lab = pipeline.lab_for(baseline, request.env_id, algorithm, seed, progress)
+    loaded = [workloads.load("baseline", baseline, runtime)]
     if folder is not None:
         baseline.save(folder / BASELINE_POLICY)
     started = time.monotonic()
@@ -108,10 +110,7 @@ def evaluate(
     spent = {"environment_steps": float(lab.environment_steps_used), "seconds": time.monotonic() - started}
     if folder is not None:
         compressed.save(folder / COMPRESSED_POLICY)
-    loaded = [
-        workloads.load("baseline", baseline, runtime),
-        workloads.load("compressed", compressed, runtime),
-    ]
+    loaded.append(workloads.load("compressed", compressed, runtime))
     report = _measure(request, loaded, made, spent, progress)
     if folder is not None:
         files.write_json_atomic(folder / REPORT, report.to_json())
@@ -125,6 +124,17 @@ def evaluate(
 def episode_seeds(seed: int, episodes: int) -> list[int]:
     """The reset seeds of an evaluation; the first n are the same for every number of episodes >= n."""
     return [int(s) for s in np.random.default_rng([seed, 0xE9]).integers(2**31, size=episodes)]
+
+
+def _refuse_runtime(runtime: str, stages: Sequence[pipeline.Stage]) -> None:
+    """Raise UsageError where what the last stage gives is known, and the runtime takes another form."""
+    takes = getattr(plugins.create("runtime", runtime), "takes", None)
+    gives = getattr(stages[-1].compressor, "gives", None) if stages else None
+    if takes is not None and gives is not None and gives not in takes:
+        raise UsageError(
+            f"The runtime {runtime} takes policies in {' or '.join(takes)} form, and {stages[-1].text!r} "
+            f"gives one in {gives} form. Use --runtime {defaults.RUNTIME}."
+        )
 
 
 def _train(algorithm: str, env_id: str, steps: int, seed: int, progress: Progress) -> Policy:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from compressrl.c_code import c_source, microcontroller
 from compressrl.c_code.microcontroller import Footprint
 from compressrl.errors import UsageError
 from compressrl.interfaces import Float32Array
+from compressrl.lab import Lab
 from compressrl.networks import onnx_graph
 from compressrl.policy import Policy
 from compressrl.progress import Progress, silent
@@ -50,6 +51,7 @@ def export(
     out: str | Path,
     *,
     format: Format | None = None,
+    env_id: str = "",
     episodes: int = 10,
     seed: int = 0,
     progress: Progress = silent,
@@ -57,20 +59,27 @@ def export(
     """Write a policy as C99 source or as an ONNX file, with its return and how it was made inside.
 
     format:   None: that of the file's ending, C where it has another one
-    episodes: run to state the return; 0 states none
-    Raises UsageError for what has no such form, an unknown format, and one that the ending contradicts.
+    env_id:   Gymnasium id of the environment that it is for; default: the policy's own
+    episodes: run to state the return; 0 states none. Then no environment is needed: where it is missing, the
+              self-test of the C file is recorded on normally distributed observations
+    Raises UsageError for what has no such form, an unknown format, and one that the ending contradicts, for a
+    policy that does not fit the environment, or acts NaN or infinity in it.
     """
     format = _format(format, Path(out).suffix)
     loaded = policy if isinstance(policy, Policy) else Policy.load(policy)
+    loaded = replace(loaded, env_id=env_id or loaded.env_id)
     path = Path(out)
     files.make_folder(path.parent)
     loaded.refuse_not_finite()
     source = c_source.write(loaded) if format == "c" else ""  # refused before any episode runs
+    observations = _recorded(loaded, episodes, seed)
+    if not np.isfinite(loaded(observations)).all():
+        raise UsageError("The policy's actions are NaN or infinite; such a policy cannot be deployed.")
     returns = _returns(loaded, episodes, seed, progress)
     remarks = _remarks(loaded, returns, seed)
     footprint = None
     if format == "c":
-        source = c_source.write(loaded, remarks, _recorded(loaded, seed))
+        source = c_source.write(loaded, remarks, (observations, loaded(observations)))
         files.write_text_atomic(path, source)
         footprint = microcontroller.footprint(source)
     else:
@@ -116,9 +125,16 @@ def _remarks(policy: Policy, returns: EpisodeRecords | None, seed: int) -> list[
     return [f"Return {figures} over {len(returns.returns)} episodes of {policy.env_id}, seed {seed}."]
 
 
-def _recorded(policy: Policy, seed: int) -> tuple[Float32Array, Float32Array]:
-    """Observations that the policy meets, spread over an episode, and its actions there."""
+def _recorded(policy: Policy, episodes: int, seed: int) -> Float32Array:
+    """Observations that the policy meets, spread over an episode."""
     rng = np.random.default_rng([seed, EXPORT_STREAM])
-    visited = rollout.visited_states(policy, lambda: environments.make(policy.env_id), RECORDED * 10, rng)
-    observations = visited[:: len(visited) // RECORDED]
-    return observations, policy(observations)
+    lab = Lab(policy.env_id)
+    try:
+        lab.make_env().close()
+    except UsageError:
+        if episodes:
+            raise
+        return rng.standard_normal((RECORDED, policy.observation_size), dtype=np.float32)
+    lab.check_fits(policy)
+    visited = rollout.visited_states(policy, lab.make_env, RECORDED * 10, rng)
+    return visited[:: len(visited) // RECORDED]

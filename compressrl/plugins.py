@@ -39,12 +39,12 @@ KINDS = {
 }
 # What a target of each kind must be able to do (`compressrl.interfaces`).
 METHODS = {
-    "algorithm": "train",
-    "compressor": "compress",
-    "profiler": "read",
-    "runtime": "load",
-    "policies": "find",
-    "study": "path",
+    "algorithm": ("train",),
+    "compressor": ("compress",),
+    "profiler": ("available", "read"),
+    "runtime": ("load",),
+    "policies": ("list", "find"),
+    "study": ("path",),
 }
 
 
@@ -77,8 +77,9 @@ class Registered:
         module_name, _, attribute = self.entry.target.partition(":")
         try:
             target: type[Any] = getattr(importlib.import_module(module_name), attribute)
-            if not isinstance(target, type) or not hasattr(target, METHODS[self.kind]):
-                raise TypeError(f"it is not a class with a method {METHODS[self.kind]}()")
+            for method in METHODS[self.kind]:
+                if not isinstance(target, type) or not hasattr(target, method):
+                    raise TypeError(f"it is not a class with a method {method}()")
         except (Exception, SystemExit) as error:
             raise UsageError(
                 f"The {self.kind} {self.entry.name!r} of {self.owner} cannot be loaded from "

@@ -71,8 +71,12 @@ class Policy:
 
     @property
     def half_range(self) -> Float32Array:
-        """(action_size,): half the range of each action, the unit that errors of actions are told in."""
-        return (self.action_high - self.action_low) / np.float32(2)
+        """(action_size,): half the range of each action, the unit that errors of actions are told in.
+
+        1 for an action without a range: a locked joint.
+        """
+        half: Float32Array = (self.action_high - self.action_low) / np.float32(2)
+        return np.where(half > 0, half, np.float32(1))
 
     @property
     def form(self) -> Form:
@@ -180,6 +184,13 @@ class Policy:
                     f"The policy holds NaN or infinity ({name}). Its training diverged: take an earlier "
                     "checkpoint, or train it again."
                 )
+        if any(
+            isinstance(layer, layers.Standardize) and (layer.std <= 0).any() for layer in self.layers or ()
+        ):
+            raise UsageError(
+                "The policy divides observations by a standard deviation of 0. Put a small positive number "
+                "there, as training does: Standardize(mean, std.clamp(min=1e-4))."
+            )
 
     def digest(self) -> str:
         """SHA-256 of all that the policy file holds, in hexadecimal."""

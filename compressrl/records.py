@@ -175,8 +175,10 @@ class Retention:
     def __str__(self) -> str:
         if self.value is None:
             return "n/a"
-        interval = "" if self.ci95 is None else f" ({self.ci95[0]:.1%} to {self.ci95[1]:.1%})"
-        return f"{self.value:.1%}{interval}"
+        if self.ci95 is None:
+            return f"{self.value:.1%}"
+        low, high = (f"{end:.1%}" if math.isfinite(end) else "nobody knows" for end in self.ci95)
+        return f"{self.value:.1%} ({low} to {high})"
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,15 @@ def _code_digest() -> str:
     return digest.hexdigest()
 
 
+def has_form(policy: Policy) -> bool:
+    """Whether the policy can be written as C."""
+    try:
+        write(policy)
+    except UsageError:
+        return False
+    return True
+
+
 def _rows(policy: Policy) -> list[Layer | IntegerLayer]:
     if policy.integer_network is not None:
         network = policy.integer_network

@@ -21,8 +21,12 @@ def export(
         str | None,
         typer.Option("--format", help="c (C99, no dependency) or onnx; default: as the file is called."),
     ] = None,
+    env: Annotated[str, typer.Option(help="Gymnasium environment id; default: the policy's own.")] = "",
     episodes: Annotated[
-        int, typer.Option(min=0, help="Episodes for the return that the file states; 0: none.")
+        int,
+        typer.Option(
+            min=0, help="Episodes for the return that the file states; 0: none, and no environment."
+        ),
     ] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Everything random derives from it.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="What was written as JSON on stdout.")] = False,
@@ -35,6 +39,7 @@ def export(
             policy,
             out,
             format=cast("Format | None", file_format),
+            env_id=env,
             episodes=episodes,
             seed=seed,
             progress=progress,

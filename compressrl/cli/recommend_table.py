@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -82,7 +84,8 @@ def _nothing(report: Recommendation, minimum: str) -> str:
     if near is None:
         return f"{none} No candidate could be tried."
     kept, needed = report.kept(near), report.episodes_needed(near)
-    lower = "" if kept.ci95 is None else f", or --min-retention {int(1000 * kept.ci95[0]) / 1000:g}"
+    certain = 0.0 if kept.ci95 is None else max(0.0, kept.ci95[0])
+    lower = f", or --min-retention {int(1000 * certain) / 1000:g}" if certain >= 0.001 else ""
     if needed is not None:
         return f"{none} Closest is {near.label} with {kept}: try --episodes {needed}{lower}."
     return f"{none} Closest is {near.label} with {kept}: more episodes will not do{lower}."
@@ -169,4 +172,5 @@ def _interval(kept: Retention) -> str:
     """For a narrow column."""
     if kept.value is None or kept.ci95 is None:
         return "n/a"
-    return f"{100 * kept.value:.1f} ({100 * kept.ci95[0]:.1f}…{100 * kept.ci95[1]:.1f})"
+    low, high = (f"{100 * end:.1f}" if math.isfinite(end) else "?" for end in kept.ci95)
+    return f"{100 * kept.value:.1f} ({low}…{high})"

@@ -64,8 +64,15 @@ def retention_line(report: EvaluationReport) -> str:
         return "Retention: n/a"
     if kept.ci95 is None:
         return f"Retention: {kept.value:.1%} of the return in a single pair of episodes"
+    against = ""
+    if kept.zero_return != 0:
+        against = f", counted from the random policy's {units.returned(kept.zero_return)}"
     low, high = kept.ci95
-    against = "" if kept.zero_return == 0 else f", counted from the random policy's {kept.zero_return:.0f}"
+    if not math.isfinite(low):
+        return (
+            f"Retention: {kept.value:.1%} of the return, and at most {high:.1%}{against}. There is no lower "
+            "end: the baseline's own return may be nothing"
+        )
     return f"Retention: {kept.value:.1%} of the return, 95 % interval {low:.1%} to {high:.1%}{against}"
 
 
@@ -128,7 +135,7 @@ def _label(reading: Reading) -> str:
 
 
 def _return(side: Side) -> str:
-    return f"{side.episodes.mean_return:,.0f} ± {side.episodes.std_return:,.0f}"
+    return f"{units.returned(side.episodes.mean_return)} ± {units.returned(side.episodes.std_return)}"
 
 
 def _share(part: float | None, step: ControlStep) -> str:

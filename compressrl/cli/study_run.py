@@ -91,6 +91,7 @@ def _run(
     from compressrl.study import running
 
     workers = _count(engine[2])
+    store.note_plan(job.key for job in plan.jobs)
     try:
         with (
             _executor(*engine, store) as executor,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from compressrl import defaults
-from compressrl.cli import terminal
+from compressrl.cli import terminal, units
 from compressrl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ def train(
         terminal.print_json({**result.record, "path": str(result.path)})
         return
     record = result.record
-    returns = f"[bold]{record['return_mean']:.0f} ± {record['return_std']:.0f}[/bold] return"
+    mean, deviation = units.returned(record["return_mean"]), units.returned(record["return_std"])
+    returns = f"[bold]{mean} ± {deviation}[/bold] return"
     effort = f"{record['steps']:,} steps in {record['seconds'] / 60:.0f} minutes"
     text = f"{returns} over {record['episodes']} episodes, after {effort}\n{result.path}"
     terminal.console().print(text, soft_wrap=True)
@@ -117,8 +118,8 @@ def _train_all(wanted: list[many_runs.Run], command: str, as_json: bool) -> None
         return
     for record in records:
         terminal.console().print(
-            f"[bold]{record['return_mean']:.0f}[/bold] return  {record['path']}", soft_wrap=True
+            f"[bold]{units.returned(record['return_mean'])}[/bold] return  {record['path']}", soft_wrap=True
         )
     returns = [record["return_mean"] for record in records]
-    mean, low, high = sum(returns) / len(returns), min(returns), max(returns)
-    terminal.console().print(f"mean {mean:.0f}, lowest {low:.0f}, highest {high:.0f}")
+    mean, low, high = map(units.returned, (sum(returns) / len(returns), min(returns), max(returns)))
+    terminal.console().print(f"mean {mean}, lowest {low}, highest {high}")

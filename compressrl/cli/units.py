@@ -39,6 +39,11 @@ def reading(record: Reading) -> str:
     return f"{record.value:,.{digits}f}{unit}"
 
 
+def returned(value: float) -> str:
+    """A return: whole from 100 on, with three digits below."""
+    return f"{value:,.0f}" if abs(value) >= 100 or value == 0 else f"{value:.3g}"
+
+
 def share(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.1%}"
 

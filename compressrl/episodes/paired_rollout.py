@@ -12,6 +12,7 @@ import gymnasium
 from compressrl import environments, plugins, rollout
 from compressrl.episodes import episode_pool
 from compressrl.episodes.episode_worker import Equipment, Stage
+from compressrl.errors import one_line
 from compressrl.instrument import InstrumentedEnv
 from compressrl.interfaces import Float32Array, Profiler, WorkloadProfiler
 from compressrl.measuring.workloads import Loaded
@@ -50,7 +51,7 @@ def run(
     readings: list[tuple[Reading, ...]] = []
     with closing(InstrumentedEnv(environments.make(request.env_id), read, request.instrumentation)) as env:
         for sides in [[side] for side in loaded] if plain else [list(loaded)]:
-            before = {name: p.read() for name, p in plain.items()}
+            before = {name: _read(p)[0] for name, p in plain.items()}
             episodes += _play(_equipment(request, sides, seeds, read), env, sides, request.workers, progress)
             counted = tuple(_reading(name, profiler, before[name]) for name, profiler in plain.items())
             readings += [counted for _ in sides]
@@ -101,8 +102,16 @@ def _play(
 
 def _reading(name: str, profiler: Profiler, before: float | None) -> Reading:
     available, reason = profiler.available()
-    now = profiler.read() if available else None
+    now, failure = _read(profiler) if available else (None, reason)
     value = now
     if getattr(profiler, "cumulative", True):
         value = None if now is None or before is None else now - before
-    return Reading(name, profiler.quantity, profiler.unit, value, "" if available else reason)
+    return Reading(name, profiler.quantity, profiler.unit, value, failure)
+
+
+def _read(profiler: Profiler) -> tuple[float | None, str]:
+    """A reading, or None and why: a profiler that fails takes no episode with it."""
+    try:
+        return profiler.read(), ""
+    except Exception as error:
+        return None, one_line(error)

@@ -30,7 +30,10 @@ class Column:
         read = self.profiler.read
 
         def reading() -> float:
-            value = read()
+            try:
+                value = read()
+            except Exception:  # anybody's code, and the episode is worth more than its reading
+                return math.nan
             return math.nan if value is None else value
 
         return reading

@@ -26,6 +26,7 @@ from compressrl.progress import Progress
 from compressrl.records import Energy, Latency, Memory
 
 RECORDED_STATES = 1000
+RECORDS: Mapping[str, type[Any]] = {"latency": Latency, "energy": Energy, "memory": Memory}  # by quantity
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def record_states(act: PolicyFunction, env_id: str, seed: int) -> Float32Array:
 
 
 def create_profilers(configured: Sequence[str]) -> dict[str, Profiler]:
-    """Every installed profiler by name; one that cannot be made is warned of and set aside.
+    """Every installed profiler by name; one that cannot be made, or read, is warned of and set aside.
 
     Raises UnknownNameError and OptionError for one of `configured`, and PluginConflictError where two bring
     a measurement of the same quantity: one report holds one.
@@ -117,8 +118,10 @@ def create_profilers(configured: Sequence[str]) -> dict[str, Profiler]:
         name = registered.entry.name
         try:
             profiler = made.get(name) or plugins.create("profiler", name)
+            _try(profiler, registered)
         except CompressrlError as error:
             logging.getLogger("compressrl").warning("warning: %s", error)
+            made.pop(name, None)
             continue
         made[name] = profiler
         if not isinstance(profiler, WorkloadProfiler):
@@ -130,6 +133,21 @@ def create_profilers(configured: Sequence[str]) -> dict[str, Profiler]:
                 f"{registered.entry.name!r} of {registered.owner}. Block one with {plugins.BLOCK_VARIABLE}."
             )
     return made
+
+
+def _try(profiler: Profiler, registered: plugins.Registered) -> None:
+    """Raise CompressrlError, naming the owner, where the profiler could not take part in an evaluation."""
+    try:
+        if not isinstance(profiler.quantity, str) or not isinstance(profiler.unit, str):
+            raise TypeError("its quantity and unit are not texts")
+        profiler.available()
+        profiler.read()
+        if isinstance(profiler, WorkloadProfiler) and profiler.quantity not in RECORDS:
+            raise TypeError(f"measure() is for {', '.join(RECORDS)}; without it, read() is counted")
+    except (Exception, SystemExit) as error:
+        raise CompressrlError(
+            f"The profiler {registered.entry.name!r} of {registered.owner} is left out: {one_line(error)}."
+        ) from error
 
 
 def measure(
@@ -160,6 +178,12 @@ def _one_each(profiler: WorkloadProfiler, workloads: Sequence[Workload]) -> list
     records = list(profiler.measure(workloads))
     if len(records) != len(workloads):
         raise ValueError(f"{len(records)} records for {len(workloads)} workloads")
+    wanted = RECORDS[profiler.quantity]
+    for record in records:
+        if not isinstance(record, wanted):
+            raise TypeError(
+                f"its records are {type(record).__name__}, not compressrl.records.{wanted.__name__}"
+            )
     return records
 
 

@@ -197,7 +197,10 @@ def _stack(row: Mapping[str, Any]) -> Stack:
 def _retention(kept: Mapping[str, Any]) -> str:
     if kept["value"] is None:
         return "retention n/a"
-    interval = "" if kept["ci95"] is None else f" ({kept['ci95'][0]:.1%} to {kept['ci95'][1]:.1%})"
+    ends = kept["ci95"] or (None, None)
+    interval = (
+        "" if None in ends else f" ({ends[0]:.1%} to {ends[1]:.1%})"
+    )  # an end that is not finite is null
     return f"{kept['value']:.1%} of the return kept{interval}"
 
 

@@ -114,4 +114,6 @@ def episodes_needed(kept: Retention, min_retention: float) -> int | None:
     """
     if kept.value is None or kept.ci95 is None or kept.value <= min_retention:
         return None
+    if not math.isfinite(kept.ci95[0]):  # the baseline itself may fail altogether
+        return None
     return math.ceil(kept.pairs * ((kept.value - kept.ci95[0]) / (kept.value - min_retention)) ** 2)

@@ -52,6 +52,8 @@ def with_objective(
     measured = list(variants)
     if objective in ("energy", "memory"):
         asked = choice.qualified(variants, min_retention)
+        if not asked:
+            return measured
         records = _measure(arena, [variant.loaded for variant in asked], objective, progress)
         measured = [replace(v, **{objective: record}) for v, record in zip(asked, records, strict=True)]
     if all(variant.cost(objective) is None for variant in measured):

@@ -60,6 +60,8 @@ def recommend(
     found, failed = trying.find(candidates)
     original = sources.existing_policy(algorithm, env_id, policy)
     folder = files.make_folder(Path(out)) if out is not None else None
+    if folder is not None:
+        shipping.check(folder, TRIALS, str(policy))
     request = RecommendationRequest(
         algorithm=algorithm or original.algorithm,
         env_id=env_id or original.env_id,
@@ -72,9 +74,10 @@ def recommend(
         runtimes=tuple(runtimes) or _installed_runtimes(),
         workers=paired_rollout.worker_count(workers, ()),
     )
-    arena = _arena(original, request, algorithm, folder)
+    random_return = _random_return(request)
+    arena = _arena(original, request, algorithm, random_return, folder)
     trials, raised = halving.explore(arena, found, progress)
-    judge = _judge(arena, request, trials[0])
+    judge = _judge(request, random_return, trials[0])
     latencies = costs.latencies(arena, trials, progress)
     trials = halving.halve(arena, trials, judge, costs.fastest(latencies), progress)
     variants = [Variant(t, each, latencies[t.label, each.runtime]) for t in trials for each in t.loaded]
@@ -113,8 +116,21 @@ def _installed_runtimes() -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: name != defaults.RUNTIME))
 
 
-def _arena(original: Policy, request: RecommendationRequest, algorithm: str, folder: Path | None) -> Arena:
-    made_from = (hashlib.sha256(original.to_bytes()).hexdigest(), request.env_id, request.seed)
+def _random_return(request: RecommendationRequest) -> float:
+    seeds = evaluation.episode_seeds(request.seed, request.episodes)
+    return evaluation.random_return(request.env_id, seeds[: evaluation.RANDOM_EPISODES])
+
+
+def _arena(
+    original: Policy,
+    request: RecommendationRequest,
+    algorithm: str,
+    random_return: float,
+    folder: Path | None,
+) -> Arena:
+    # What random actions earn tells an environment from another one of the same name, say its next version.
+    environment = (request.env_id, f"{random_return:.6g}")
+    made_from = (hashlib.sha256(original.to_bytes()).hexdigest(), environment, request.seed)
     identity = repr((*made_from, request.algorithm, request.runtimes))
     trials = files.make_folder(folder / TRIALS) if folder is not None else None
     base = EvaluationRequest(
@@ -130,9 +146,8 @@ def _arena(original: Policy, request: RecommendationRequest, algorithm: str, fol
     return Arena(original, base, request.runtimes, Archive(trials, identity))
 
 
-def _judge(arena: Arena, request: RecommendationRequest, original: Trial) -> Judge:
+def _judge(request: RecommendationRequest, random_return: float, original: Trial) -> Judge:
     """Raises CompressrlError where the original earns nothing that could be kept."""
-    random_return = evaluation.random_return(request.env_id, arena.seeds()[: evaluation.RANDOM_EPISODES])
     judge = Judge(request.min_retention, random_return, request.seed)
     if judge.retention(original.returns, original.returns).value is None:
         raise CompressrlError("The policy does no better than random actions: there is nothing to retain.")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from compressrl import files
+from compressrl.c_code import c_source
 from compressrl.errors import UsageError
 from compressrl.export import export
 from compressrl.progress import Progress
@@ -16,6 +17,23 @@ POLICY = "chosen.policy"
 SOURCE = "policy.c"
 GRAPH = "policy.onnx"
 PICTURE = "front.png"
+
+
+def check(folder: Path, candidates: str, policy: str) -> None:
+    """Raise UsageError where files that nobody has recommended, or the policy itself, would be replaced.
+
+    candidates: name of the folder that an earlier search has left in it
+    """
+    names = (POLICY, SOURCE, GRAPH, PICTURE)
+    ours = (folder / REPORT).exists() or (folder / candidates).exists()
+    found = [name for name in names if (folder / name).exists()]
+    if found and not ours:
+        raise UsageError(
+            f"{folder} holds {found[0]}, which is not of an earlier recommendation, and would be replaced. "
+            "Choose another --out."
+        )
+    if policy and Path(policy).resolve() in [(folder / name).resolve() for name in names]:
+        raise UsageError(f"{policy} would be replaced by what is recommended. Choose another --out.")
 
 
 def write(report: Recommendation, folder: Path, progress: Progress) -> Recommendation:
@@ -40,10 +58,9 @@ def _ship(report: Recommendation, folder: Path, progress: Progress) -> dict[str,
     policy.save(folder / POLICY)
     written = {"policy": str(folder / POLICY)}
     for name, path in (("c", folder / SOURCE), ("onnx", folder / GRAPH)):
-        try:
-            export(policy, path, seed=report.request.seed, progress=progress)
-        except UsageError:  # it has no C form
+        if name == "c" and not c_source.has_form(policy):
             continue
+        export(policy, path, env_id=report.request.env_id, seed=report.request.seed, progress=progress)
         written[name] = str(path)
     return written
 

@@ -161,7 +161,8 @@ class _Reader:
                 raise UsageError(f"{self.path}:{self._line(key, where)}: {error}")
 
     def _refuse(self, key: str, message: str, value: str = "") -> None:
-        where = "quick" if self.quick and key in self._table("quick") else ""
+        quick = self.document.get("quick")  # which may be what is refused
+        where = "quick" if self.quick and isinstance(quick, dict) and key in quick else ""
         where = key if key in TABLES else where
         raise UsageError(f"{self.path}:{self._line(key, where, value)}: {key}: {message}")
 

@@ -61,6 +61,7 @@ def run(job: Job) -> Outcome:
 
 def _evaluate(job: Job) -> EvaluationReport:
     return evaluation.evaluate(
+        algorithm="" if job.cell.policy else job.cell.algorithm,
         compressor=job.cell.compressor,
         env_id=job.cell.env_id,
         policy=job.policy,

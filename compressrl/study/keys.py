@@ -35,6 +35,7 @@ def versions(algorithm: str, compressor: str, runtime: str) -> dict[str, str]:
     named += [("runtime", runtime)]
     used = [plugins.registry().get(kind, plugins.parse(text)[0]) for kind, text in named]
     used += plugins.registry().entries("profiler")
-    used += [e for e in plugins.registry().entries("algorithm") if e.entry.name == algorithm]
+    learnt_by = plugins.parse(algorithm)[0] if algorithm else ""
+    used += [e for e in plugins.registry().entries("algorithm") if e.entry.name == learnt_by]
     found = {registered.owner.distribution: registered.owner.version for registered in used}
     return {"compressrl": compressrl.__version__, **dict(sorted(found.items()))}

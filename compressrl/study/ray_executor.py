@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 import warnings
 from collections.abc import Iterator
 from types import TracebackType
@@ -65,6 +66,7 @@ class RayExecutor:
 
     def finished(self, timeout: float) -> Iterator[Outcome]:
         if not self._tasks:
+            time.sleep(timeout)  # another process runs what is left
             return
         ready, _ = self._ray.wait(list(self._tasks), timeout=timeout)
         for task in ready:

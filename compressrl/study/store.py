@@ -3,6 +3,7 @@
 study.toml           as the user wrote it
 study.json           format, and the study as it was understood
 reference.json       published values to compare with, where the study names some
+plan.json            keys of the cells that the last run counted, done or not
 cells/<key>.json     an `Outcome`, written by atomic rename
 cells/damaged/       files that could not be read
 claims.lock          which cells are being run, and by whom (`compressrl.study.claims`)
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +25,7 @@ from compressrl.errors import UsageError, one_line
 from compressrl.study.grid import Cell, Study
 
 FORMAT = 1
-STUDY, TOML, REFERENCE, CELLS = "study.json", "study.toml", "reference.json", "cells"
+STUDY, TOML, REFERENCE, PLAN, CELLS = "study.json", "study.toml", "reference.json", "plan.json", "cells"
 
 Status = Literal["done", "failed", "missing"]
 
@@ -105,12 +106,28 @@ class Store:
         raise UsageError(f"{self.folder} was written by compressrl {version}, which is newer. Upgrade it.")
 
     def outcomes(self) -> list[Outcome]:
-        """The stored outcomes of the study's cells, in its order; of several of a cell, the latest."""
+        """The stored outcomes of the study's cells, in its order; of several of a cell, the latest.
+
+        Only those that the last run counted, if one has: a cell that was run with a former policy, or former
+        versions, is not of the same study.
+        """
         latest: dict[Cell, Outcome] = {}
         found = (self.read(path.stem) for path in sorted(self.cells.glob("*.json")))
+        planned = self._planned()
         for outcome in sorted(filter(None, found), key=lambda o: o.finished_at):
-            latest[outcome.cell] = outcome
+            if planned is None or outcome.key in planned:
+                latest[outcome.cell] = outcome
         return [latest[cell] for cell in self.study().cells if cell in latest]
+
+    def note_plan(self, keys: Iterable[str]) -> None:
+        """Which cells the study comes to now, by the policies and versions that there are."""
+        files.write_json_atomic(self.folder / PLAN, sorted(keys))
+
+    def _planned(self) -> set[str] | None:
+        try:
+            return set(json.loads((self.folder / PLAN).read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
 
     def read(self, key: str) -> Outcome | None:
         """The outcome of this key; None where there is none. A damaged file is set aside."""

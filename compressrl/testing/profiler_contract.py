@@ -14,6 +14,7 @@ import pytest
 
 from compressrl import options
 from compressrl.interfaces import Profiler, StepProfiler, Workload, WorkloadProfiler
+from compressrl.measuring.workloads import RECORDS
 from compressrl.testing import checks
 from compressrl.testing.policies import states, tiny_policy
 from compressrl.testing.runtimes import ReferenceRuntime
@@ -117,8 +118,9 @@ class ProfilerContract:
             return
         records = profiler.measure(workloads)
         assert len(records) == len(workloads)
+        assert profiler.quantity in RECORDS, "measure() is for these; any other quantity is counted by read()"
         for record in records:
-            assert dataclasses.is_dataclass(record)
+            assert isinstance(record, RECORDS[profiler.quantity]), "the report has sections for these records"
             json.dumps(dataclasses.asdict(cast(Any, record)), allow_nan=False)
 
     def test_nothing_is_printed_on_stdout(

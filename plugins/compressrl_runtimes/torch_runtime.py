@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ import torch
 from compressrl.errors import UsageError
 from compressrl.interfaces import Float32Array, PolicyFunction
 from compressrl.networks.layers import Layer
-from compressrl.policy import Policy
+from compressrl.policy import Form, Policy
 from compressrl_runtimes import deployment
 from compressrl_runtimes.shapes import wrong_shape
 
@@ -21,6 +21,8 @@ from compressrl_runtimes.shapes import wrong_shape
 @dataclass(frozen=True)
 class TorchRuntime:
     """Executes the float network as it was trained."""
+
+    takes: ClassVar[tuple[Form, ...]] = ("network",)
 
     def load(self, policy: Policy) -> PolicyFunction:
         """Return the network as a function of one observation; not for several threads at once.

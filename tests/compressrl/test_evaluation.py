@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import compressrl
-from compressrl import evaluation, plugins
+from compressrl import evaluation, pipeline, plugins
 from compressrl.episodes import paired_rollout
 from compressrl.errors import UsageError
 from compressrl.measuring import workloads
@@ -291,3 +291,37 @@ def test_a_profiler_that_fails_costs_its_quantity_and_not_the_evaluation(
         assert side.energy.reason == "the profiler 'energy' failed: ValueError: 0 records for 2 workloads"
     warnings = [record.getMessage() for record in caplog.records]
     assert warnings == [f"warning: {s.reason}" for s in (side.energy, side.latency, side.memory)]
+
+
+def test_a_profiler_that_fails_on_the_way_takes_no_episode_with_it() -> None:
+    class Failing:
+        quantity, unit = "wind", "m"
+
+        def __init__(self) -> None:
+            self.left = 3
+
+        def available(self) -> tuple[bool, str]:
+            return True, "vane"
+
+        def read(self) -> float:
+            self.left -= 1
+            if self.left < 0:
+                raise OSError("sensor is gone")
+            return 1.0
+
+    request = EvaluationRequest("", TINY, "", "onnx", 2)
+    loaded = [workloads.load(label, tiny_policy(), "onnx") for label in ("baseline", "compressed")]
+    done = paired_rollout.run(request, loaded, [1, 2], {"failing": Failing()}, silent)
+    assert [len(side.returns) for side in done.episodes] == [2, 2]
+    for (reading,) in done.readings:
+        assert (reading.value, reading.reason) == (None, "OSError: sensor is gone")
+
+
+def test_a_runtime_that_cannot_take_the_result_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "run", lambda *_: pytest.fail("compressed for nothing"))
+    with pytest.raises(
+        UsageError, match=r"torch takes policies in network form, and 'ptsq' gives one in integer"
+    ):
+        compressrl.evaluate(policy=tiny_policy(), compressor="ptsq", runtime="torch", episodes=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -15,8 +16,8 @@ from compressrl.c_code import microcontroller
 from compressrl.cli import app
 from compressrl.errors import UsageError
 from compressrl.export import export
-from compressrl.networks import onnx_graph
-from compressrl.testing import tiny_policy
+from compressrl.networks import layers, onnx_graph
+from compressrl.testing import TINY, tiny_policy
 from compressrl.testing.policies import states
 
 
@@ -115,3 +116,44 @@ def test_flash_and_ram_on_a_cortex_m4(tmp_path):
     assert large.flash - small.flash == pytest.approx(144 * (4 + 16 + 4 + 4), rel=0.05)
     assert large.ram - small.ram == pytest.approx(144 * 5, rel=0.2)
     assert microcontroller.footprint("int x") is None
+
+
+def test_a_policy_that_does_not_fit_its_environment_is_refused(tmp_path):
+    for name in ("policy.c", "policy.onnx"):
+        with pytest.raises(UsageError, match="takes 3 observations and gives"):
+            export(tiny_policy(), tmp_path / name, env_id="HalfCheetah-v5", episodes=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_environment_can_be_named(tmp_path):
+    lost = replace(tiny_policy(), env_id="Gone-v0")
+    written = export(lost, tmp_path / "policy.c", env_id=TINY, episodes=1)
+    assert f"1 episodes of {TINY}" in written.path.read_text()
+
+
+def test_without_its_environment_a_policy_is_exported_without_a_return(tmp_path):
+    lost = replace(tiny_policy("integer"), env_id="Gone-v0")
+    with pytest.raises(UsageError, match="Gone-v0"):
+        export(lost, tmp_path / "policy.c", episodes=1)
+    written = export(lost, tmp_path / "policy.c", episodes=0)
+    assert written.return_mean is None
+    program = tmp_path / "self_test"
+    subprocess.run(["cc", "-DPOLICY_SELF_TEST", str(written.path), "-o", str(program), "-lm"], check=True)
+    assert subprocess.run([str(program)], capture_output=True, text=True).stdout == "0 of 32 actions differ\n"
+
+
+@pytest.mark.parametrize("std", [0.0, -1.0])
+def test_a_deviation_of_zero_is_refused(tmp_path, std):
+    """Of a constant feature, say: it would divide by it."""
+    tiny = tiny_policy()
+    first = layers.Standardize(np.zeros(3), np.array([1.0, std, 1.0]))
+    with pytest.raises(UsageError, match="a standard deviation of 0"):
+        export(replace(tiny, layers=(first, *tiny.layers)), tmp_path / "policy.c", episodes=0)
+
+
+def test_actions_that_are_no_numbers_are_refused(tmp_path):
+    tiny = tiny_policy()
+    huge = layers.Linear(np.full((2, tiny.action_size), 3e38), np.zeros(2))
+    last = layers.Linear(np.array([[1.0, -1.0]] * tiny.action_size) * 3e38, np.zeros(tiny.action_size))
+    with pytest.raises(UsageError, match="NaN or infinite"), np.errstate(all="ignore"):
+        export(replace(tiny, layers=(*tiny.layers, huge, last)), tmp_path / "policy.onnx", episodes=0)

@@ -19,7 +19,9 @@ from compressrl import plugins
 from compressrl.errors import CompressrlError, OptionError, PluginConflictError, UnknownNameError, UsageError
 from compressrl.measuring import workloads
 from compressrl.plugins import BLOCK_VARIABLE, GROUP, Registry
+from compressrl.progress import silent
 from compressrl.records import EvaluationReport
+from compressrl.testing.profiler_contract import workload
 
 CORE = Path(compressrl.__file__).parent
 REPORT = cast(EvaluationReport, object())  # hooks get it as it is
@@ -462,3 +464,82 @@ def test_entries_are_ordered_by_kind_and_name() -> None:
     listed: list[Any] = [(e.kind, e.entry.name) for e in Registry(points()).entries()]
     order = list(plugins.KINDS)
     assert listed == sorted(listed, key=lambda e: (order.index(e[0]), e[1]))
+
+
+FAULTY = """
+    from compressrl import PluginEntry, hookimpl
+
+    @hookimpl
+    def compressrl_profilers():
+        return [PluginEntry(name, "", f"{module}:{{name}}") for name in ("Gone", "Nameless", "Warm")]
+
+    class Gone:
+        quantity, unit = "wind", "m"
+        def available(self):
+            return True, "vane"
+        def read(self):
+            raise OSError("sensor is gone")
+
+    class Nameless:
+        def available(self):
+            return True, "nobody knows"
+        def read(self):
+            return 1.0
+
+    class Warm:
+        quantity, unit = "temperature", "K"
+        def available(self):
+            return True, "thermometer"
+        def read(self):
+            return 300.0
+        def measure(self, workloads):
+            return [{{}} for _ in workloads]
+"""
+
+
+def test_a_profiler_that_cannot_take_part_is_set_aside_by_name(install, caplog):
+    install("faulty", {"faulty": "faulty"}, {"faulty": FAULTY.format(module="faulty")})
+    made = workloads.create_profilers(())
+    assert not {"Gone", "Nameless", "Warm"} & set(made)
+    owner = "of faulty 1.0 (plugin 'faulty') is left out"
+    for name, reason in (
+        ("Gone", "OSError: sensor is gone"),
+        ("Nameless", "AttributeError: 'Nameless' object has no attribute 'quantity'"),
+        ("Warm", "TypeError: measure() is for latency, energy, memory; without it, read() is counted"),
+    ):
+        assert f"The profiler {name!r} {owner}: {reason}" in caplog.text
+
+
+def test_a_measurement_of_other_records_has_no_figure(install, caplog):
+    class Wrong:
+        quantity, unit = "energy", "J"
+
+        def available(self):
+            return True, ""
+
+        def read(self):
+            return 1.0
+
+        def measure(self, given):
+            return [object() for _ in given]
+
+    (found,) = workloads.measure([workload("baseline", (4,))], {"wrong": Wrong()}, silent)
+    assert found.energy.joules_per_decision is None
+    assert "its records are object, not compressrl.records.Energy" in found.energy.reason
+
+
+def test_a_policy_source_must_list(install):
+    source = """
+    from compressrl import PluginEntry, hookimpl
+
+    @hookimpl
+    def compressrl_policies():
+        return [PluginEntry("attic", "", "attic:Attic")]
+
+    class Attic:
+        def find(self, algorithm, env_id):
+            return None
+    """
+    install("attic", {"attic": "attic"}, {"attic": source})
+    with pytest.raises(UsageError, match=r"'attic' of attic 1\.0.*not a class with a method list\(\)"):
+        plugins.create("policies", "attic")

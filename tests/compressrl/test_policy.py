@@ -306,3 +306,9 @@ def test_a_known_network_is_described_and_not_kept_as_torch():
     subject = tiny_policy().with_network(modules.to_module(tiny_policy().layers or ()), "again")
     assert subject.foreign is None
     assert subject.layers is not None
+
+
+def test_an_action_without_a_range_has_one_as_its_unit():
+    """A locked joint: errors of its action are told in units, not divided by nothing."""
+    low, high = np.float32([-2, 1]), np.float32([4, 1])
+    assert Policy("Tiny-v0", "x", 3, low, high, ()).half_range.tolist() == [3, 1]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,17 @@ def test_nothing_to_ship_is_exit_code_1_and_says_what_it_would_take(path: Path) 
     assert "Closest is ptsq:bits=2" in result.stdout
     assert "--min-retention 0." in result.stdout
     assert " ship \n" not in result.stdout
+
+
+def test_a_retention_without_a_lower_end_suggests_no_minimum(path: Path) -> None:
+    """Of a baseline that may earn nothing."""
+    report = recommend(
+        policy=path, candidates=["ptsq:bits=2"], runtimes=["onnx"], episodes=2, objective="size"
+    )
+    unknown = replace(report.trials[1].retention, value=1.0, ci95=(-math.inf, 1.2))
+    trials = (report.trials[0], replace(report.trials[1], retention=unknown))
+    verdict = recommend_table.verdict(replace(report, chosen=None, confirmations={}, trials=trials))
+    assert verdict.endswith("with 100.0% (nobody knows to 120.0%): more episodes will not do.")
 
 
 def test_the_original_is_named_where_there_is_nothing_to_gain(path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from compressrl import statistics
-from compressrl.cli import report_table
+from compressrl.cli import report_table, units
 from compressrl.records import (
     ControlStep,
     Energy,
@@ -133,3 +133,19 @@ def test_what_third_parties_count_is_shown_in_their_units_with_the_change() -> N
         ["probe: heat", "n/a", "n/a", ""],
     ]
     assert "probe: no [probe] here; plug one in" in stream.getvalue()
+
+
+def test_a_retention_without_a_lower_end_says_so() -> None:
+    base = (-100.0, 100.0, 90.0) * 4
+    told = report_table.retention_line(report(base, base[::-1]))
+    assert "There is no lower end" in told
+    assert "inf" not in told
+    assert "nobody knows to " in str(report(base, base[::-1]).retention)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(0.0, "0"), (0.4217, "0.422"), (-3.1416, "-3.14"), (99.96, "100"), (11022.4, "11,022")],
+)
+def test_small_returns_keep_their_digits(value: float, told: str) -> None:
+    assert units.returned(value) == told

@@ -104,3 +104,9 @@ def test_a_recommendation_is_drawn_with_the_intervals_of_the_front_and_a_ring(tm
     assert "nothing that is compressed" in plots.draw(recommendation(chosen=False)).get_suptitle()
     plots.save(recommendation(), tmp_path / "front.svg")
     assert ElementTree.parse(tmp_path / "front.svg").getroot().tag.endswith("svg")
+
+
+def test_a_retention_without_a_lower_end_is_drawn_without_an_interval():
+    """JSON has no infinity: such an end is null in the report."""
+    assert plots._retention({"value": 1.0, "ci95": [None, 1.1]}) == "100.0% of the return kept"
+    assert plots._retention({"value": 1.0, "ci95": [0.9, 1.1]}).endswith("kept (90.0% to 110.0%)")

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from compressrl import statistics
 from compressrl.measuring.workloads import Loaded
-from compressrl.recommending import choice
+from compressrl.progress import silent
+from compressrl.recommending import choice, costs
 from compressrl.recommending.candidates import Candidate, Trial
-from compressrl.recommending.choice import Variant
+from compressrl.recommending.choice import Variant, episodes_needed
 from compressrl.records import Energy, Latency, Memory, ModelSize, Retention
 from compressrl.testing import tiny_policy
 
@@ -138,3 +139,14 @@ def test_that_many_episodes_are_about_enough(noise: float):
     needed = choice.episodes_needed(shifted, 0.97)
     lows = [retention(needed).ci95[0] for _ in range(20)]
     assert math.isclose(float(np.mean(lows)), 0.97, abs_tol=0.006)
+
+
+def test_episodes_that_nobody_knows_are_none():
+    """Of a baseline that may fail altogether: its retention has no lower end."""
+    unknown = replace(BLANK, value=1.0, ci95=(-math.inf, 1.1), pairs=10)
+    assert episodes_needed(unknown, 0.95) is None
+
+
+def test_an_objective_is_not_measured_where_nothing_qualifies():
+    lost = [variant("a", 0.5, low=0.4)]
+    assert costs.with_objective(None, lost, "memory", 0.95, silent) == lost

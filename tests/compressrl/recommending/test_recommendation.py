@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import compressrl
-from compressrl import pipeline, plugins
+from compressrl import evaluation, pipeline, plugins
 from compressrl.c_code import c_compiler
 from compressrl.errors import CompressrlError, UnknownNameError, UsageError
 from compressrl.policy import Policy
@@ -156,10 +156,29 @@ def test_another_search_in_the_same_folder_starts_anew(path: Path, copied: Path,
     assert len(set((copied / "candidates").glob("*.json")) - kept) == 2  # the original and ptsq
 
 
+def test_an_environment_that_has_changed_under_its_name_starts_anew(
+    path: Path, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Returns of the former one would be set beside those of the new."""
+    kept = set((copied / "candidates").glob("*.json"))
+    earned = evaluation.random_return
+    monkeypatch.setattr(evaluation, "random_return", lambda *given: 2 * earned(*given))
+    recommend(path, candidates=["ptsq"], episodes=2, runtimes=["onnx", "native", "torch"], out=copied)
+    assert len(set((copied / "candidates").glob("*.json")) - kept) == 2
+
+
+def test_a_folder_with_other_files_is_left_as_it_is(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "policy.c").write_text("mine")
+    with pytest.raises(UsageError, match=r"holds policy\.c"):
+        recommend(path, out=tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["policy.c"]
+
+
 def test_where_nothing_qualifies_the_closest_is_named_and_nothing_is_shipped(
     path: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "chosen.policy").write_text("of an earlier search")
+    (tmp_path / "recommendation.json").write_text("{}")
     report = recommend(path, candidates=[LOSSY], out=tmp_path)
     assert report.chosen is None
     assert report.closest is not None

@@ -126,3 +126,11 @@ def test_a_file_that_is_not_there():
 def test_a_name_that_no_plugin_offers():
     with pytest.raises(UnknownNameError, match="Unknown study 'papper'"):
         definition.find("papper")
+
+
+@pytest.mark.parametrize("table", ["[[quick]]\nrepeats = 1", "quick = 3"])
+def test_a_quick_that_is_no_table_is_told(read, table):
+    text = f"{table}\n" if table.startswith("quick") else ""
+    tail = "" if text else f"\n{table}\n"
+    with pytest.raises(UsageError, match=r"quick: write it as a table: \[quick\]"):
+        read(f'{text}policies = ["tiny0.policy"]{tail}', quick=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from compressrl import evaluation
@@ -55,3 +57,16 @@ def test_what_fails_is_an_outcome_that_says_why(prepare, log, compressor, error)
     outcome = jobs.run(broken)
     assert (outcome.status, outcome.report) == ("failed", None)
     assert error in outcome.error
+
+
+def test_the_algorithm_takes_part_with_its_options(prepare, monkeypatch):
+    """`lab.train` is by it; a policy's file is trained on by the algorithm that it names itself."""
+    asked = []
+    monkeypatch.setattr(evaluation, "evaluate", lambda **given: asked.append(given["algorithm"]))
+    job = prepare()[1][0]
+    assert job.cell.policy
+    for policy in (job.cell.policy, ""):
+        cell = replace(job.cell, algorithm="sac:hidden=8", policy=policy)
+        with pytest.raises(AttributeError):  # the report of our stand-in
+            jobs._evaluate(replace(job, cell=cell)).to_json()
+    assert asked == ["", "sac:hidden=8"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from compressrl import plugins, runs
-from compressrl.study import definition, planning
+from compressrl.study import definition, keys, planning
 from compressrl.study.grid import Study, Subject
 from compressrl.testing import TINY, tiny_policy
 
@@ -86,3 +86,15 @@ def test_all_outcomes_are_the_stored_and_the_missing_ones(prepare, monkeypatch, 
     found = planning.all_outcomes(store)
     assert [(o.cell.env_id, o.status) for o in found] == [("Pendulum-v1", "missing"), (TINY, "failed")]
     assert found[0].error.startswith("compressrl train --algo sac --env Pendulum-v1")
+
+
+def test_an_algorithm_with_options_counts_by_its_version_too(install):
+    source = """
+    from compressrl import PluginEntry, hookimpl
+
+    @hookimpl
+    def compressrl_algorithms():
+        return [PluginEntry("search", "", "compressrl.testing.algorithms:RandomSearch")]
+    """
+    install("searching", {"searching": "searching"}, {"searching": source}, version="3.1")
+    assert keys.versions("search:hidden=8", "", "onnx")["searching"] == "3.1"

@@ -87,3 +87,12 @@ def test_the_reference_is_copied(tmp_path):
     (tmp_path / "published.json").write_text('{"a": 1}')
     Store(tmp_path / "s").create(replace(STUDY, reference=str(tmp_path / "published.json")), "")
     assert (tmp_path / "s" / "reference.json").read_text() == '{"a": 1}'
+
+
+def test_only_what_the_last_run_counted_is_the_study(store):
+    """A cell of a policy that has been replaced since would be pooled with those of its successor."""
+    former, now = outcome(CELLS[0], "a" * 16, "2026-02-01"), outcome(CELLS[0], "b" * 16, "2026-01-01")
+    for each in (former, now, outcome(CELLS[1], "c" * 16)):
+        store.write(each)
+    store.note_plan(["b" * 16, "d" * 16])
+    assert Store(store.folder).outcomes() == [now]

@@ -34,8 +34,9 @@ class Curve:
 
 
 def find(subjects: Sequence[Subject]) -> list[Curve]:
-    """The curves that the installed sources have of these policies, in their order."""
-    wanted = list(dict.fromkeys((plugins.parse(s.algorithm)[0], s.env_id) for s in subjects))
+    """The curves that the installed sources have of these policies, in their order; none of a file's."""
+    cells = [(*plugins.parse(s.algorithm), s.env_id) for s in subjects if not s.policy]
+    wanted = list(dict.fromkeys((name, env_id) for name, options, env_id in cells if not options))
     found = []
     for source in plugins.registry().entries("policies"):
         for row in plugins.create("policies", source.entry.name).list():

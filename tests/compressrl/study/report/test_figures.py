@@ -109,3 +109,8 @@ def test_the_zoo_has_curves_of_its_policies():
     figure = curves.figure(found)
     assert len(figure.table.rows) == sum(len(curve.points) for curve in found)
     assert curves.figure([]) is None
+
+
+def test_a_file_or_other_options_have_no_curve_of_the_zoo():
+    mine, other = Subject("sac", "Hopper-v5", "/x/mine.policy"), Subject("sac:hidden=64x64", "Hopper-v5")
+    assert curves.find([mine, other]) == []
