@@ -6,7 +6,8 @@ Hesterberg 2015, "What teachers should know about the bootstrap" (arXiv 1411.527
 percentile interval. Simulated (tests/compressrl/test_statistics.py: normal, skewed, now and then falling
 returns), the plain percentile interval of 10 pairs holds the true retention in 89-91 % of experiments instead
 of 95 %, the expanded one in 93-95 %; of 30 pairs 91-95 % and 93-96 %. Long tails upwards (lognormal returns,
-10 pairs) still cost it: 90 %.
+10 pairs) still cost it: 90 %. No resample lies beyond the units themselves: of 2, 3 and 5 normal pairs even
+the expanded interval holds the truth in some 50, 75 and 92 %. Below `FEW` units intervals are Student's.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def retention(
         the same checkpoint and episode seed. Pairs of episodes are resampled, and where there is more than
         one checkpoint, checkpoints with all their pairs.
     random_return: mean return of the random policy. It takes the place of zero return where the baseline's
-        own mean is not positive (Pendulum pays costs only), and gives `above_random` everywhere
+        own mean is not certain to be positive (Pendulum pays costs only; the 95 % t-interval of several
+        decides, or the one mean), and gives `above_random` everywhere
     margin: non-inferior means that the interval's lower end is above 1 - margin
     Fewer than `FEW` of what is resampled have t-intervals (of the ratio, linearised); a single pair says
     nothing about the spread: its intervals are None and it is never non-inferior.
@@ -56,8 +58,8 @@ def retention(
     """
     pairs = _paired(baseline, compressed)
     base, comp = pairs[..., 0], pairs[..., 1]
-    zero = 0.0 if base.mean() > 0 or random_return is None else random_return
     units = _units(pairs)
+    zero = 0.0 if random_return is None or _positive(units[:, 0]) else random_return
     means = _resampled_means(units, resamples, np.random.default_rng(seed))
     wins = (comp > base) + 0.5 * (comp == base)
 
@@ -145,6 +147,12 @@ def _paired(baseline: Returns, compressed: Returns) -> Floats:
     if base.shape != comp.shape or base.size == 0:
         raise ValueError(f"paired returns need one shape, not empty: {base.shape} and {comp.shape}")
     return np.stack([base, comp], axis=-1)
+
+
+def _positive(values: Floats) -> bool:
+    """Whether their mean is above zero for certain: by its sign alone, another sample has another zero."""
+    interval = _t_interval(values.mean(), values)
+    return bool((values.mean() if interval is None else interval[0]) > 0)
 
 
 def _units(pairs: Floats) -> Floats:

@@ -16,7 +16,9 @@ def compress(
     compressor: Annotated[str, typer.Option(help="Pipeline: qat, or l2:ratio=0.5+ptsq.")],
     out: Annotated[Path, typer.Option(help="Where the compressed policy file goes.")],
     env: Annotated[str, typer.Option(help="Environment to visit; default: the policy's own.")] = "",
-    seed: Annotated[int, typer.Option(min=0, help="Everything random derives from it.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=terminal.MAX_SEED, help="Everything random derives from it.")
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Sizes and provenance as JSON on stdout.")] = False,
 ) -> None:
     """Compress a policy file by a pipeline and write the result, without measuring it."""

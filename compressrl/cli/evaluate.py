@@ -22,7 +22,9 @@ def evaluate(
     policy: Annotated[Path | None, typer.Option(help="Policy file; default: the zoo's.")] = None,
     runtime: Annotated[str, typer.Option(help="What executes both policies.")] = defaults.RUNTIME,
     episodes: Annotated[int, typer.Option(min=1, help="Evaluation episodes a side.")] = defaults.EPISODES,
-    seed: Annotated[int, typer.Option(min=0, help="Everything random derives from it.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=terminal.MAX_SEED, help="Everything random derives from it.")
+    ] = 0,
     margin: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of the return that may be lost.")
     ] = 0.05,

@@ -28,7 +28,9 @@ def export(
             min=0, help="Episodes for the return that the file states; 0: none, and no environment."
         ),
     ] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="Everything random derives from it.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=terminal.MAX_SEED, help="Everything random derives from it.")
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="What was written as JSON on stdout.")] = False,
 ) -> None:
     """Write a policy as a file that runs without this package: one C99 file, or ONNX."""

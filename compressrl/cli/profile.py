@@ -25,7 +25,9 @@ def profile(
     runtime: Annotated[
         list[str] | None, typer.Option(help="What executes the policy; default: all. Repeatable.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Everything random derives from it.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=terminal.MAX_SEED, help="Everything random derives from it.")
+    ] = 0,
     profiler: Annotated[
         list[str] | None, typer.Option(help="Options of a profiler: memory:repeats=10. Repeatable.")
     ] = None,

@@ -44,7 +44,9 @@ def recommend(
     runtime: Annotated[
         list[str] | None, typer.Option(help="What may execute it; default: all. Repeatable.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Everything random derives from it.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=terminal.MAX_SEED, help="Everything random derives from it.")
+    ] = 0,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that run episodes; default: one a core.")
     ] = None,

@@ -21,6 +21,7 @@ from compressrl.errors import CompressrlError
 P = ParamSpec("P")
 debug = False
 INTERRUPTED = 1
+MAX_SEED = 2**32 - 1  # the largest that every generator takes
 
 
 def console(stderr: bool = False) -> Console:

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from compressrl import many_runs
 
 
-MAX_SEED = 2**32 - 1  # that every generator takes
-
-
 def seed_range(text: str) -> range:
     """`0..9`, both ends included."""
     first, _, last = text.partition("..")
@@ -26,7 +23,7 @@ def seed_range(text: str) -> range:
         seeds = range(int(first), int(last) + 1)
     except ValueError:
         seeds = range(0)
-    if not seeds or seeds[0] < 0 or seeds[-1] > MAX_SEED:
+    if not seeds or seeds[0] < 0 or seeds[-1] > terminal.MAX_SEED:
         raise typer.BadParameter(f"{text!r} is not a range of seeds, e.g. 0..9.")
     return seeds
 
@@ -40,7 +37,7 @@ def train(
     ] = defaults.TRAINING_STEPS,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, max=MAX_SEED, help="Everything random derives from it; default: 0."),
+        typer.Option(min=0, max=terminal.MAX_SEED, help="Everything random derives from it; default: 0."),
     ] = None,
     seeds: Annotated[
         range | None,

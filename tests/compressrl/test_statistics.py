@@ -175,6 +175,16 @@ def test_costs_are_counted_from_the_random_policy():
     assert better.non_inferior
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_around_zero_the_random_policy_is_the_zero_whatever_the_sample(sign):
+    """By the sign of the sample, one seed would have an open verdict, the next a clear one."""
+    base = [*np.linspace(-100, 100, 20), sign * 30.0]
+    kept = retention(base, [x - 1 for x in base], random_return=-2000.0)
+    assert kept.zero_return == -2000
+    assert kept.non_inferior
+    assert retention([3.0], [3.0], random_return=-2000.0).zero_return == 0, "of one, its sign decides"
+
+
 def test_rewards_are_counted_from_zero_and_from_the_random_policy_beside_it():
     kept = retention([40_000.0, 42_000.0], [38_000.0, 38_000.0], random_return=31_000.0)
     assert kept.zero_return == 0
@@ -330,6 +340,13 @@ def coverage(name: str, episodes: int, experiments: int) -> float:
 @pytest.mark.parametrize("episodes", [2, 3, 5, 7])
 def test_the_interval_of_few_pairs_holds_the_truth(episodes):
     assert 0.93 <= coverage("normal", episodes, 500) <= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("episodes", "held"), [(2, 0.5), (3, 0.75), (5, 0.92)])
+def test_a_bootstrap_of_few_pairs_would_not(episodes, held, monkeypatch):
+    monkeypatch.setattr(statistics, "FEW", 2)
+    assert coverage("normal", episodes, 500) == pytest.approx(held, abs=0.05)
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from compressrl.cli import app
 RUN = ("train", "--algo", "ddpg:hidden=8,batch_size=16,learning_starts=50", "--env", "Pendulum-v1")
 
 
-@pytest.mark.parametrize("text", ["", "3", "3..1", "a..b", "-1..2", "0..1..2"])
+@pytest.mark.parametrize("text", ["", "3", "3..1", "a..b", "-1..2", "0..1..2", "0..4294967296"])
 def test_what_is_no_range_of_seeds_is_refused(text: str) -> None:
     result = CliRunner().invoke(app, [*RUN, f"--seeds={text}"])
     assert result.exit_code == 2
