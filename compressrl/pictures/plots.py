@@ -197,10 +197,8 @@ def _stack(row: Mapping[str, Any]) -> Stack:
 def _retention(kept: Mapping[str, Any]) -> str:
     if kept["value"] is None:
         return "retention n/a"
-    ends = kept["ci95"] or (None, None)
-    interval = (
-        "" if None in ends else f" ({ends[0]:.1%} to {ends[1]:.1%})"
-    )  # an end that is not finite is null
+    ends = kept["ci95"] or (None, None)  # an end that is not finite is null
+    interval = "" if None in ends else f" ({ends[0]:.1%} to {ends[1]:.1%})"
     return f"{kept['value']:.1%} of the return kept{interval}"
 
 
