@@ -59,7 +59,7 @@ def retention(
     pairs = _paired(baseline, compressed)
     base, comp = pairs[..., 0], pairs[..., 1]
     units = _units(pairs)
-    zero = 0.0 if random_return is None or _positive(units[:, 0]) else random_return
+    zero = _zero(units[:, 0], random_return)
     means = _resampled_means(units, resamples, np.random.default_rng(seed))
     wins = (comp > base) + 0.5 * (comp == base)
 
@@ -149,10 +149,12 @@ def _paired(baseline: Returns, compressed: Returns) -> Floats:
     return np.stack([base, comp], axis=-1)
 
 
-def _positive(values: Floats) -> bool:
-    """Whether their mean is above zero for certain: by its sign alone, another sample has another zero."""
-    interval = _t_interval(values.mean(), values)
-    return bool((values.mean() if interval is None else interval[0]) > 0)
+def _zero(baseline: Floats, random_return: float | None) -> float:
+    """The return that keeps nothing: by the sign of the baseline's mean alone, another sample has another."""
+    mean, interval = baseline.mean(), _t_interval(baseline.mean(), baseline)
+    if random_return is None or (mean > 0 and (interval is None or interval[0] > 0)):
+        return 0.0
+    return 0.0 if 0 < mean <= random_return else random_return
 
 
 def _units(pairs: Floats) -> Floats:

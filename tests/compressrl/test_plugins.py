@@ -12,6 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 import compressrl
@@ -21,7 +22,7 @@ from compressrl.measuring import workloads
 from compressrl.plugins import BLOCK_VARIABLE, GROUP, Registry
 from compressrl.progress import silent
 from compressrl.records import EvaluationReport
-from compressrl.testing.profiler_contract import workload
+from compressrl.testing import TINY, tiny_policy
 
 CORE = Path(compressrl.__file__).parent
 REPORT = cast(EvaluationReport, object())  # hooks get it as it is
@@ -523,7 +524,9 @@ def test_a_measurement_of_other_records_has_no_figure(install, caplog):
         def measure(self, given):
             return [object() for _ in given]
 
-    (found,) = workloads.measure([workload("baseline", (4,))], {"wrong": Wrong()}, silent)
+    load = workloads.load("baseline", tiny_policy(), "onnx")
+    given = load.workload(np.zeros((4, 3), np.float32), TINY)
+    (found,) = workloads.measure([given], {"wrong": Wrong()}, silent)
     assert found.energy.joules_per_decision is None
     assert "its records are object, not compressrl.records.Energy" in found.energy.reason
 

@@ -61,7 +61,7 @@ class TestFurtherTraining(CompressorContract):
 class Clock:
     """Counts CPU time, and times workloads."""
 
-    quantity, unit = "time", "s"
+    quantity, unit = "latency", "s"
 
     def available(self):
         return True, "time.process_time"
