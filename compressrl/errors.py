@@ -54,6 +54,10 @@ class PipelineError(UsageError):
     """A pipeline whose stages do not fit each other."""
 
 
+class NoCFormError(UsageError):
+    """A policy that cannot be written as C."""
+
+
 class PolicyFileError(UsageError):
     """A policy file that is missing, truncated, altered or not a policy."""
 

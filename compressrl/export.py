@@ -73,13 +73,14 @@ def export(
     loaded.refuse_not_finite()
     source = c_source.write(loaded) if format == "c" else ""  # refused before any episode runs
     observations = _recorded(loaded, episodes, seed)
-    if not np.isfinite(loaded(observations)).all():
+    actions = loaded(observations)
+    if not np.isfinite(actions).all():
         raise UsageError("The policy's actions are NaN or infinite; such a policy cannot be deployed.")
     returns = _returns(loaded, episodes, seed, progress)
     remarks = _remarks(loaded, returns, seed)
     footprint = None
     if format == "c":
-        source = c_source.write(loaded, remarks, (observations, loaded(observations)))
+        source = c_source.write(loaded, remarks, (observations, actions))
         files.write_text_atomic(path, source)
         footprint = microcontroller.footprint(source)
     else:

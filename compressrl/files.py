@@ -63,14 +63,14 @@ def make_folder(path: Path, option: str = "--out") -> Path:
 
 
 @contextlib.contextmanager
-def alone_in(folder: Path, option: str = "--out") -> Iterator[None]:
+def alone_in(folder: Path) -> Iterator[None]:
     """While this process is at work in the folder, another is refused (UsageError); its end frees it."""
     with (folder / ".lock").open("ab") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             raise UsageError(
-                f"Another process is at work in {folder}. Wait for its end, or choose another {option}."
+                f"Another process is at work in {folder}. Wait for its end, or choose another --out."
             ) from None
         except OSError:  # a file system without locks
             pass

@@ -51,7 +51,11 @@ class Compressor(Protocol):
 
 
 class Runtime(Protocol):
-    """Executes the forward pass of a policy."""
+    """Executes the forward pass of a policy.
+
+    A class may declare `takes: ClassVar[tuple[Form, ...]]`; then an evaluation whose pipeline ends in another
+    form is refused before anything is compressed.
+    """
 
     def load(self, policy: Policy) -> PolicyFunction:
         """Return a function (observation_size,) float32 -> (action_size,) float32, batch 1, one thread.

@@ -50,7 +50,8 @@ def retention(
         one checkpoint, checkpoints with all their pairs.
     random_return: mean return of the random policy. It takes the place of zero return where the baseline's
         own mean is not certain to be positive (Pendulum pays costs only; the 95 % t-interval of several
-        decides, or the one mean), and gives `above_random` everywhere
+        decides, or the one mean), unless it is positive and random actions earn as much; and gives
+        `above_random` everywhere
     margin: non-inferior means that the interval's lower end is above 1 - margin
     Fewer than `FEW` of what is resampled have t-intervals (of the ratio, linearised); a single pair says
     nothing about the spread: its intervals are None and it is never non-inferior.
@@ -58,6 +59,7 @@ def retention(
     """
     pairs = _paired(baseline, compressed)
     base, comp = pairs[..., 0], pairs[..., 1]
+    difference = float(comp.mean() - base.mean())
     units = _units(pairs)
     zero = _zero(units[:, 0], random_return)
     means = _resampled_means(units, resamples, np.random.default_rng(seed))
@@ -82,8 +84,8 @@ def retention(
         above_random_ci95=above_random_ci95,
         probability_of_improvement=float(wins.mean()),
         probability_of_improvement_ci95=score_interval(wins.mean(axis=1) if len(wins) > 1 else wins[0]),
-        difference=float(comp.mean() - base.mean()),
-        difference_ci95=_difference_interval(units, means),
+        difference=difference,
+        difference_ci95=_interval(means[:, 1] - means[:, 0], difference, units[:, 1] - units[:, 0]),
     )
 
 
@@ -174,18 +176,17 @@ def _resampled_means(units: Floats, resamples: int, rng: np.random.Generator) ->
 
 def _ratio_interval(units: Floats, means: Floats, zero: float) -> tuple[float, float] | None:
     """Of the compressed mean over the baseline's, both above `zero`."""
-    if len(units) >= FEW:
-        return expanded_interval(_ratios(means, zero), len(units), len(units) - 1)
     base, comp = (units - zero).T
     ratio = comp.mean() / base.mean()
-    return _t_interval(ratio, (comp - ratio * base) / base.mean())  # Cochran 1977, eq. 6.13
+    return _interval(
+        _ratios(means, zero), ratio, (comp - ratio * base) / base.mean()
+    )  # Cochran 1977, eq. 6.13
 
 
-def _difference_interval(units: Floats, means: Floats) -> tuple[float, float] | None:
-    difference = units[:, 1] - units[:, 0]
-    if len(units) >= FEW:
-        return expanded_interval(means[:, 1] - means[:, 0], len(units), len(units) - 1)
-    return _t_interval(difference.mean(), difference)
+def _interval(samples: Floats, value: float, spread: Floats) -> tuple[float, float] | None:
+    """Of the resamples, or around `value` (see `_t_interval`) where `spread` has fewer units than `FEW`."""
+    units = len(spread)
+    return expanded_interval(samples, units, units - 1) if units >= FEW else _t_interval(value, spread)
 
 
 def _trimmed_interval(values: Floats) -> tuple[float, float] | None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from compressrl.errors import UsageError
+from compressrl.errors import NoCFormError, UsageError
 from compressrl.interfaces import Float32Array
 from compressrl.networks import layers, model_size
 from compressrl.networks.integer import LEVELS, IntegerLayer
@@ -82,15 +82,6 @@ def _code_digest() -> str:
     return digest.hexdigest()
 
 
-def has_form(policy: Policy) -> bool:
-    """Whether the policy can be written as C."""
-    try:
-        write(policy)
-    except UsageError:
-        return False
-    return True
-
-
 def _rows(policy: Policy) -> list[Layer | IntegerLayer]:
     if policy.integer_network is not None:
         network = policy.integer_network
@@ -98,7 +89,7 @@ def _rows(policy: Policy) -> list[Layer | IntegerLayer]:
     elif policy.layers is not None:
         row = list(policy.layers)
     else:
-        raise UsageError(
+        raise NoCFormError(
             f"This policy is {_foreign(policy)}, which has no C form: only rows of plain layers do. "
             "Export it with --format onnx, or run it in the runtime onnx."
         )
@@ -183,7 +174,7 @@ class _Writer:
         # No sum on the way to the last one may overflow either; 15 is a weight of 4 bits with the 8 in it.
         largest = LEVELS * (15 if nibbles else 127) * QUAD * quads
         if np.abs(bias).max(initial=0) + largest >= 2**31:
-            raise UsageError(
+            raise NoCFormError(
                 f"In the layer of {inputs} inputs and {outputs} outputs a sum does not fit in 32 bits with "
                 "the zero point of its input. Export it with --format onnx, or run it in the runtime onnx."
             )

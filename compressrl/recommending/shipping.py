@@ -6,8 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from compressrl import files
-from compressrl.c_code import c_source
-from compressrl.errors import UsageError
+from compressrl.errors import NoCFormError, UsageError
 from compressrl.export import export
 from compressrl.progress import Progress
 from compressrl.recommending.report import Recommendation
@@ -58,9 +57,10 @@ def _ship(report: Recommendation, folder: Path, progress: Progress) -> dict[str,
     policy.save(folder / POLICY)
     written = {"policy": str(folder / POLICY)}
     for name, path in (("c", folder / SOURCE), ("onnx", folder / GRAPH)):
-        if name == "c" and not c_source.has_form(policy):
+        try:
+            export(policy, path, env_id=report.request.env_id, seed=report.request.seed, progress=progress)
+        except NoCFormError:
             continue
-        export(policy, path, env_id=report.request.env_id, seed=report.request.seed, progress=progress)
         written[name] = str(path)
     return written
 

@@ -169,6 +169,7 @@ class Training:
     def _refuse_other_units(self) -> None:
         """Actions are explored in the environment's units, where a network finds numbers of order 1 only."""
         widths = (self.box.high - self.box.low) / (2 * math.exp(self.options.log_std))
+        widths = widths[widths > 0]  # a locked joint has nothing to explore
         if not ((widths > 1 / FARTHEST) & (widths < FARTHEST)).all():
             std, low, high = math.exp(self.options.log_std), self.box.low.min(), self.box.high.max()
             raise UsageError(

@@ -183,6 +183,8 @@ def test_around_zero_the_random_policy_is_the_zero_whatever_the_sample(sign):
     assert kept.zero_return == -2000
     assert kept.non_inferior
     assert retention([3.0], [3.0], random_return=-2000.0).zero_return == 0, "of one, its sign decides"
+    poor = retention([-1.0, 5.0], [-1.0, 5.0], random_return=9.0)
+    assert (poor.zero_return, poor.value) == (0, 1), "above what random actions earn there is nothing to keep"
 
 
 def test_rewards_are_counted_from_zero_and_from_the_random_policy_beside_it():

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from compressrl.errors import UsageError
+from compressrl.progress import silent
 from compressrl.recommending import shipping
+from compressrl.testing import TINY, tiny_policy
 
 OURS = [shipping.POLICY, shipping.SOURCE, shipping.GRAPH, shipping.PICTURE]
 
@@ -33,3 +37,10 @@ def test_the_policy_that_is_asked_about_is_not_replaced(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"chosen\.policy would be replaced"):
         shipping.check(tmp_path, "candidates", f"./{shipping.POLICY}")
     shipping.check(tmp_path, "candidates", "other.policy")
+
+
+def test_a_policy_without_a_c_form_is_shipped_without_it(tmp_path):
+    chosen = SimpleNamespace(trial=SimpleNamespace(policy=tiny_policy("graph")))
+    report = SimpleNamespace(chosen=chosen, request=SimpleNamespace(env_id=TINY, seed=0))
+    assert shipping._ship(report, tmp_path, silent).keys() == {"policy", "onnx"}
+    assert {file.name for file in tmp_path.iterdir()} == {shipping.POLICY, shipping.GRAPH}

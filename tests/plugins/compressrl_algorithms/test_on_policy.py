@@ -414,11 +414,11 @@ def test_learns_to_balance(algorithm):
 
 
 class Aim(gymnasium.Env):
-    """Pays the distance from the point at 70 % of its action box, in half widths of it."""
+    """Pays minus the distance from the point at 70 % of its action box, in widths of it."""
 
     def __init__(self, low, high):
         self.observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
-        self.action_space = gymnasium.spaces.Box(low, high, (1,), np.float32)
+        self.action_space = gymnasium.spaces.Box(np.float32(low), np.float32(high))
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -430,7 +430,12 @@ class Aim(gymnasium.Env):
         return np.zeros(2, np.float32), -float(missed), False, False, {}
 
 
-BOXES = {"OnPolicyFar-v0": (10, 20), "OnPolicyWide-v0": (-1000, 1000), "OnPolicyNarrow-v0": (-0.001, 0.001)}
+BOXES = {
+    "OnPolicyFar-v0": ([10], [20]),
+    "OnPolicyWide-v0": ([-1000], [1000]),
+    "OnPolicyNarrow-v0": ([-0.001], [0.001]),
+    "OnPolicyLocked-v0": ([-1, 0.5], [1, 0.5]),
+}
 for name, (low, high) in BOXES.items():
     kwargs = {"low": low, "high": high}
     gymnasium.register(name, Aim, kwargs=kwargs, max_episode_steps=20, disable_env_checker=True)
@@ -443,6 +448,12 @@ def test_the_first_actions_are_in_the_middle_of_their_box(algorithm):
     assert untrained(np.zeros(2, np.float32)) == pytest.approx([15], abs=0.1)
     trained = type(algorithm)(n_steps=256).train(lab(0, "OnPolicyFar-v0", steps=8000))
     assert trained(np.zeros(2, np.float32)) == pytest.approx([17], abs=0.5)
+
+
+@BOTH
+def test_a_locked_joint_has_nothing_to_explore(algorithm):
+    trained = algorithm.train(lab(0, "OnPolicyLocked-v0", steps=300))
+    assert trained(np.zeros(2, np.float32))[1] == 0.5
 
 
 @BOTH
