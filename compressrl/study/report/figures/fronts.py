@@ -17,7 +17,7 @@ from compressrl.study.report.tables import Table
 
 
 def figure(pooled: Pooled) -> Figure | None:
-    """A panel for each cost; None where no compressed cell is finished."""
+    """A panel for each cost; None where no compressed cell is finished, or none has a retention."""
     if not pooled.compressed:
         return None
     families = list(dict.fromkeys(m.family for m in pooled.methods if pooled.of(m)))
@@ -25,12 +25,16 @@ def figure(pooled: Pooled) -> Figure | None:
     for metric in (SIZE, LATENCY, ENERGY):
         for kind in kinds(list(pooled.groups.values()), metric):
             points = [p for m in pooled.methods if (p := _point(pooled.of(m), metric, kind, families))]
+            if not points:
+                continue
             dots = [point.dot for point in points]
             best = pareto(dots)
             panels.append(_panel(titled(metric, kind), dots, best))
             rows += [(*p.row, tables.word("yes" if p.dot in best else "no")) for p in points]
             names = [dot.tip.split("\n")[0] for dot in best]
             said_of.append(f"{titled(metric, kind)}: {', '.join(names)}")
+    if not panels:
+        return None
     columns = ("cost", "method", "median ratio", "retention", "on the front")
     table = Table("figure_fronts", "Pareto fronts", columns, tuple(rows))
     text = (

@@ -24,13 +24,13 @@ def figure(pooled: Pooled, kept_share: float) -> Figure | None:
         return None
     families = tuple(dict.fromkeys(method.family for method in swept))
     found = _points(pooled, families, "retention, pooled IQM", pooled_retention)
-    panels = [_panel("retention", found, percent=True)]
+    panels = [_panel("retention", found, percent=True)] if found else []
     points = list(found)
     for metric in COSTS:
         for kind in kinds(pooled.of_all(swept), metric):
-            found = _cost_points(pooled, families, metric, kind)
-            panels.append(_panel(titled(metric, kind), found))
-            points += found
+            if found := _cost_points(pooled, families, metric, kind):
+                panels.append(_panel(titled(metric, kind), found))
+                points += found
     columns = ("what", "family", "level", "policies", "value")
     table = Table("figure_sweeps", "Sweeps", columns, tuple(point.row for point in points))
     text = _text(pooled, families, kept_share)
@@ -78,7 +78,12 @@ def _text(pooled: Pooled, families: Sequence[str], kept_share: float) -> str:
     parts = []
     for family in families:
         methods = [m for m in pooled.compressors if m.family == family and m.level is not None]
-        kept = [(m.level or 0.0, pooled_retention(pooled.of(m)).value) for m in methods]
-        alive = [level for level, value in kept if value is not None and value >= kept_share]
+        found = [(m.level or 0.0, pooled_retention(pooled.of(m)).value) for m in methods]
+        kept = [(level, value) for level, value in found if value is not None]
+        if not kept:
+            continue
+        alive = [level for level, value in kept if value >= kept_share]
         parts.append(f"{family} at levels up to {max(alive):g}" if alive else f"{family} at no level")
+    if not parts:
+        return "No baseline earns a positive return: no level keeps a share of it."
     return f"Over all policies together, {kept_share:.0%} of the return is kept by {' and by '.join(parts)}."

@@ -69,6 +69,17 @@ def test_a_sweep_says_up_to_which_level_it_keeps_the_return(done):
     assert "l1 at no level" in sweeps.figure(study, 1.1).text
 
 
+def test_where_no_baseline_earns_anything_only_costs_are_drawn(done):
+    levels = (0.1, 0.2)
+    study = pooled(*(done("sac", "Pendulum-v1", f"l1:ratio={r}", [-5.0, -6.0], [-5.0, -7.0]) for r in levels))
+    figure = sweeps.figure(study, 0.9)
+    titles = [panel.split('aria-label="')[1].split('"')[0] for panel in figure.panels]
+    assert titles[0] == "peak memory of the process"
+    assert "retention" not in titles
+    assert figure.text.startswith("No baseline earns a positive return")
+    assert fronts.figure(study) is None
+
+
 def test_the_heat_map_tells_failed_from_not_run_and_lost(done, undone):
     study = pooled(
         done("sac", "Ant-v5", "ptdq", [100.0, 100.0], [20.0, 20.0]),
