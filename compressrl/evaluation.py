@@ -86,6 +86,8 @@ def evaluate(
     _refuse_runtime(runtime, stages)
     made = workloads.create_profilers(profilers)
     folder = files.make_folder(Path(out)) if out is not None else None
+    if folder is not None:
+        files.refuse_to_replace(policy, folder / COMPRESSED_POLICY)
     baseline = policy if isinstance(policy, Policy) else sources.find_policy(algorithm, env_id, policy)
     baseline = baseline or _train(algorithm, env_id, train_steps, seed, progress)
     request = EvaluationRequest(

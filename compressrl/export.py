@@ -58,11 +58,12 @@ def export(
 ) -> Exported:
     """Write a policy as C99 source or as an ONNX file, with its return and how it was made inside.
 
-    format:   None: that of the file's ending, C where it has another one
+    format:   None: that of the file's ending
     env_id:   Gymnasium id of the environment that it is for; default: the policy's own
     episodes: run to state the return; 0 states none. Then no environment is needed: where it is missing, the
               self-test of the C file is recorded on normally distributed observations
-    Raises UsageError for what has no such form, an unknown format, and one that the ending contradicts, for a
+    Raises UsageError for what has no such form, an unknown format, and one that the ending contradicts or
+    does not tell, for a policy file that would be replaced, and for a
     policy that does not fit the environment, or acts NaN or infinity in it.
     """
     format = _format(format, Path(out).suffix)
@@ -70,6 +71,7 @@ def export(
     loaded = replace(loaded, env_id=env_id or loaded.env_id)
     path = Path(out)
     files.make_folder(path.parent)
+    files.refuse_to_replace(policy, path)
     loaded.refuse_not_finite()
     source = c_source.write(loaded) if format == "c" else ""  # refused before any episode runs
     observations = _recorded(loaded, episodes, seed)
@@ -104,7 +106,11 @@ def _format(asked: str | None, suffix: str) -> Format:
         raise UsageError(f"--format {asked} is not known; choose one of {', '.join(FORMATS)}.")
     if asked and called and asked != called:
         raise UsageError(f"--format {asked} in a file called {suffix}? Leave --format out, or rename it.")
-    return asked or called or "c"
+    chosen = asked or called
+    if not chosen:
+        endings = " or ".join(f".{known}" for known in FORMATS)
+        raise UsageError(f"Which format? Let the name of --out end in {endings}, or give --format.")
+    return chosen
 
 
 def _returns(policy: Policy, episodes: int, seed: int, progress: Progress) -> EpisodeRecords | None:

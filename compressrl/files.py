@@ -93,6 +93,14 @@ def check_target(path: Path, suffixes: Iterable[str], option: str) -> None:
     make_folder(path.parent, option)
 
 
+def refuse_to_replace(source: object, *targets: Path) -> None:
+    """Raise UsageError where the file that is read, `source` if it is a path, is one that will be written."""
+    if not isinstance(source, str | Path) or not str(source):
+        return
+    if Path(source).resolve() in [target.resolve() for target in targets]:
+        raise UsageError(f"{source} would be replaced by what is made of it. Choose another --out.")
+
+
 def cache_folder(purpose: str) -> Path:
     """$COMPRESSRL_CACHE, or compressrl in the user's cache folder, then `purpose`. It may not exist yet."""
     own = os.environ.get(CACHE_VARIABLE)

@@ -109,6 +109,7 @@ def compress(
     target = Path(out) if out is not None else None
     if target is not None:
         files.make_folder(target.parent)
+        files.refuse_to_replace(policy, target)
         if target.is_dir():
             raise UsageError(
                 f"{target} is a folder; name the policy file to write, e.g. {target}/small.policy."

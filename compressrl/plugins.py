@@ -116,7 +116,7 @@ class Registry:
         self._entries: dict[tuple[str, str], Registered] = {}
         self._owners: dict[str, Owner] = {}
         self._hooks: dict[Owner, pluggy.HookRelay] = {}
-        hidden = {_normalized(name) for name in blocked}
+        self._hidden = hidden = {_normalized(name) for name in blocked}
         for point in sorted(points, key=lambda p: (p.name, _owner(p).distribution)):
             owner = _owner(point)
             if not hidden & {_normalized(point.name), _normalized(owner.distribution)}:
@@ -169,7 +169,8 @@ class Registry:
             return
         self._hooks[owner] = hooks
         for kind, entry in declared:
-            self._claim_name(Registered(kind, entry, owner))
+            if _normalized(f"{kind}:{entry.name}") not in self._hidden:
+                self._claim_name(Registered(kind, entry, owner))
 
     def _claim_name(self, registered: Registered) -> None:
         key = (registered.kind, registered.entry.name)
@@ -185,7 +186,7 @@ class Registry:
 
 @functools.cache
 def registry() -> Registry:
-    """The registry of this process: every installed plugin but those in COMPRESSRL_BLOCK_PLUGINS."""
+    """The registry of this process: all that is installed but what COMPRESSRL_BLOCK_PLUGINS names."""
     blocked = [name.strip() for name in os.environ.get(BLOCK_VARIABLE, "").split(",")]
     return Registry(entry_points(group=GROUP), blocked)
 

@@ -147,7 +147,7 @@ class Retention:
 
     value:        ratio of means above `zero_return`; None where the baseline's mean is not above it, or
                   a return is not finite
-    ci95:         paired bootstrap interval of `value`; None for a single pair
+    ci95:         paired bootstrap interval of `value`; None for a single pair, and for a few without spread
     margin:       share of the return that may be lost
     non_inferior: the interval's lower end is above 1 - margin
     pairs:        episodes

@@ -53,8 +53,9 @@ def retention(
         decides, or the one mean), unless it is positive and random actions earn as much; and gives
         `above_random` everywhere
     margin: non-inferior means that the interval's lower end is above 1 - margin
-    Fewer than `FEW` of what is resampled have t-intervals (of the ratio, linearised); a single pair says
-    nothing about the spread: its intervals are None and it is never non-inferior.
+    Fewer than `FEW` of what is resampled have t-intervals (of the ratio, linearised). A single pair says
+    nothing about the spread, nor do so few that are all the same: their intervals are None and they are
+    never non-inferior.
     Raises ValueError when the shapes differ or are empty.
     """
     pairs = _paired(baseline, compressed)
@@ -184,9 +185,14 @@ def _ratio_interval(units: Floats, means: Floats, zero: float) -> tuple[float, f
 
 
 def _interval(samples: Floats, value: float, spread: Floats) -> tuple[float, float] | None:
-    """Of the resamples, or around `value` (see `_t_interval`) where `spread` has fewer units than `FEW`."""
+    """Of the resamples, or around `value` (see `_t_interval`) where `spread` has fewer units than `FEW`.
+
+    None where so few are all the same: what one in three would differ by is unseen in five of 13 %.
+    """
     units = len(spread)
-    return expanded_interval(samples, units, units - 1) if units >= FEW else _t_interval(value, spread)
+    if units >= FEW:
+        return expanded_interval(samples, units, units - 1)
+    return None if np.allclose(spread, spread[0], rtol=1e-9, atol=1e-12) else _t_interval(value, spread)
 
 
 def _trimmed_interval(values: Floats) -> tuple[float, float] | None:

@@ -10,6 +10,7 @@ import typer
 
 from compressrl import defaults
 from compressrl.cli import power, terminal
+from compressrl.errors import UsageError
 
 
 @terminal.reported
@@ -62,6 +63,8 @@ def evaluate(
     from compressrl import evaluation
     from compressrl.cli import report_table
 
+    if not compressor.strip():
+        raise UsageError("--compressor is empty; `compressrl list-plugins` shows those there are.")
     save_plot = terminal.picture(plot)
     folder = out or _default_folder(algo, policy, env, compressor)
     try:
@@ -72,7 +75,8 @@ def evaluate(
                 train_steps=train_steps, out=folder, episodes_file=episodes_file, progress=progress,
             )  # fmt: skip
     except KeyboardInterrupt:
-        terminal.say(f"What is finished so far is in {folder}.")
+        if folder.is_dir() and any(folder.iterdir()):
+            terminal.say(f"What is finished so far is in {folder}.")
         raise
     save_plot(report.to_json())
     if as_json:

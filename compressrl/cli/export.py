@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -65,7 +66,8 @@ def _lines(written: Exported) -> list[str]:
             if m4
             else "For its flash and RAM on a Cortex-M4, install arm-none-eabi-gcc (and newlib)."
         )
-        lines.append(f"Test it: cc -O3 -DPOLICY_SELF_TEST {written.path} -o self_test -lm && ./self_test")
+        path = shlex.quote(str(written.path))
+        lines.append(f"Test it: cc -O3 -DPOLICY_SELF_TEST {path} -o self_test -lm && ./self_test")
     else:
         from compressrl.networks.onnx_graph import EXACT_INT8
 

@@ -38,7 +38,8 @@ def verdict(report: EvaluationReport) -> str:
     if kept.value is None:
         return "Verdict: the baseline does no better than random actions; retention means nothing here."
     if kept.ci95 is None:
-        return "Verdict: open; one episode says nothing about the next. Try more --episodes."
+        few = "one episode says" if kept.pairs == 1 else "so few episodes that are all the same say"
+        return f"Verdict: open; {few} nothing about the next. Try more --episodes."
     if kept.non_inferior:
         certain = f"with 95 % confidence it loses less than {margin} of the return"
         return f"Verdict: it still does its job; {certain}. {_gains(report)}"
@@ -63,7 +64,8 @@ def retention_line(report: EvaluationReport) -> str:
     if kept.value is None:
         return "Retention: n/a"
     if kept.ci95 is None:
-        return f"Retention: {kept.value:.1%} of the return in a single pair of episodes"
+        pairs = "a single pair" if kept.pairs == 1 else f"{kept.pairs} pairs"
+        return f"Retention: {kept.value:.1%} of the return in {pairs} of episodes"
     against = ""
     if kept.zero_return != 0:
         against = f", counted from the random policy's {units.returned(kept.zero_return)}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec
@@ -43,7 +45,8 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            command(*args, **kwargs)
+            with _json_alone() if kwargs.get("as_json") else contextlib.nullcontext():
+                command(*args, **kwargs)
         except CompressrlError as error:
             if debug:
                 raise
@@ -79,8 +82,27 @@ def step_count(text: str) -> int:
 
 
 def print_json(value: Any) -> None:
-    """One JSON value on stdout, nothing else there."""
-    print(json.dumps(value, indent=1, allow_nan=False))  # noqa: T201
+    """One JSON value on stdout, once the command is done; nothing else is there."""
+    _documents.append(json.dumps(value, indent=1, allow_nan=False))
+
+
+_documents: list[str] = []
+
+
+@contextlib.contextmanager
+def _json_alone() -> Iterator[None]:
+    """What environments and plugins print meanwhile goes to stderr, also from C and from other processes."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        while _documents:
+            print(_documents.pop(0))  # noqa: T201
 
 
 def picture(path: Path | None) -> Callable[[Mapping[str, Any]], None]:

@@ -95,6 +95,8 @@ def _examine_profiler(registered: plugins.Registered) -> Examined:
         profiler: Profiler = plugins.create("profiler", name)
         quantity = profiler.quantity
         findings = _findings(name, profiler)
+        if any(finding.usable for finding in findings):
+            workloads.try_out(profiler, registered)
     except (Exception, SystemExit) as error:  # anybody's code
         findings = (_broken(registered, error),)
     return Examined(registered, quantity, findings)

@@ -118,7 +118,7 @@ def create_profilers(configured: Sequence[str]) -> dict[str, Profiler]:
         name = registered.entry.name
         try:
             profiler = made.get(name) or plugins.create("profiler", name)
-            _try(profiler, registered)
+            try_out(profiler, registered)
         except CompressrlError as error:
             logging.getLogger("compressrl").warning("warning: %s", error)
             made.pop(name, None)
@@ -128,14 +128,17 @@ def create_profilers(configured: Sequence[str]) -> dict[str, Profiler]:
             continue
         other = measured.setdefault(profiler.quantity, registered)
         if other is not registered:
+            one, two = (
+                f"{plugins.BLOCK_VARIABLE}=profiler:{each.entry.name}" for each in (other, registered)
+            )
             raise PluginConflictError(
                 f"Two profilers measure {profiler.quantity}: {other.entry.name!r} of {other.owner} and "
-                f"{registered.entry.name!r} of {registered.owner}. Block one with {plugins.BLOCK_VARIABLE}."
+                f"{registered.entry.name!r} of {registered.owner}. Block one: {one} or {two}."
             )
     return made
 
 
-def _try(profiler: Profiler, registered: plugins.Registered) -> None:
+def try_out(profiler: Profiler, registered: plugins.Registered) -> None:
     """Raise CompressrlError, naming the owner, where the profiler could not take part in an evaluation."""
     try:
         if not isinstance(profiler.quantity, str) or not isinstance(profiler.unit, str):

@@ -221,7 +221,7 @@ class _Writer:
                 if np.isfinite(clip):
                     self._clip(np.float32(-clip), np.float32(clip))
             case layers.Rescale(scale=scale, offset=offset):
-                scaled = self.node("Mul", x, self.constant("scale", scale))
+                scaled = self.node("Mul", self.bounded(), self.constant("scale", scale))
                 self.last = self.node("Add", scaled, self.constant("offset", offset))
             case layers.Clip(low=low, high=high):
                 self._clip(low, high)
@@ -230,6 +230,13 @@ class _Writer:
         if name == "silu":
             return self.node("Mul", x, self.node("Sigmoid", x))
         return self.node({"relu": "Relu", "tanh": "Tanh", "elu": "Elu", "sigmoid": "Sigmoid"}[name], x)
+
+    def bounded(self) -> str:
+        """The latest output, within ±1 where it is of a tanh: ONNX Runtime's gives 1.0000001, too."""
+        if self.nodes and self.nodes[-1].op_type == "Tanh":
+            ends = self.constant("low", np.float32(-1)), self.constant("high", np.float32(1))
+            self.last = self.node("Clip", self.last, *ends)
+        return self.last
 
     def _clip(self, low: Any, high: Any) -> None:
         # Max and Min, because ONNX's Clip takes scalar bounds only.
@@ -259,7 +266,7 @@ class _Writer:
         import onnx
         from onnx import TensorProto, helper
 
-        self.nodes.append(helper.make_node("Identity", [self.last], [OUTPUT]))
+        self.nodes.append(helper.make_node("Identity", [self.bounded()], [OUTPUT]))
         value_info = helper.make_tensor_value_info
         graph = helper.make_graph(
             self.nodes,

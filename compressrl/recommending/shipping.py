@@ -31,8 +31,7 @@ def check(folder: Path, candidates: str, policy: str) -> None:
             f"{folder} holds {found[0]}, which is not of an earlier recommendation, and would be replaced. "
             "Choose another --out."
         )
-    if policy and Path(policy).resolve() in [(folder / name).resolve() for name in names]:
-        raise UsageError(f"{policy} would be replaced by what is recommended. Choose another --out.")
+    files.refuse_to_replace(policy, *(folder / name for name in names))
 
 
 def write(report: Recommendation, folder: Path, progress: Progress) -> Recommendation:

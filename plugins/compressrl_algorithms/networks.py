@@ -268,9 +268,13 @@ def action_box(env: Env) -> spaces.Box:
 
 
 def action_rescale(box: spaces.Box) -> Rescale:
-    """The layer from (-1, 1) to the action's own units."""
+    """The layer from [-1, 1] to the action's own units, and within the box after rounding, too."""
     low, high = torch.from_numpy(box.low).float(), torch.from_numpy(box.high).float()
-    return Rescale((high - low) / 2, (high + low) / 2)
+    offset = (high + low) / 2
+    scale = torch.minimum(high - offset, offset - low)
+    while (beyond := (offset + scale > high) | (offset - scale < low)).any():
+        scale = torch.where(beyond, torch.nextafter(scale, torch.zeros_like(scale)), scale)
+    return Rescale(scale, offset)
 
 
 def start_row(start: Policy) -> list[nn.Module]:

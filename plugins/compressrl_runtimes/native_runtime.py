@@ -14,7 +14,7 @@ import numpy as np
 from compressrl.c_code import c_compiler, c_source
 from compressrl.errors import UsageError
 from compressrl.interfaces import Float32Array, PolicyFunction
-from compressrl.policy import Policy
+from compressrl.policy import Form, Policy
 from compressrl_runtimes import deployment
 from compressrl_runtimes.shapes import wrong_shape
 
@@ -30,6 +30,7 @@ class NativeRuntime:
     """Executes float and integer policies as compiled C; at this size the library is the cost elsewhere."""
 
     fallback: ClassVar[str] = "onnx"
+    takes: ClassVar[tuple[Form, ...]] = ("network", "integer")
 
     def available(self) -> tuple[bool, str]:
         """Whether there is a C compiler that works; else what is missing."""

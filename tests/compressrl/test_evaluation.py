@@ -176,6 +176,16 @@ def test_a_counter_of_the_machine_is_not_shared_out_among_parallel_episodes(
         assert cost.memory_peak_bytes is not None
 
 
+def test_the_policy_that_is_read_is_not_replaced(folder: Path) -> None:
+    path = folder / "again" / "compressed.policy"
+    path.parent.mkdir()
+    tiny_policy().save(path)
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match=r"compressed\.policy would be replaced"):
+        compressrl.evaluate(compressor="ptsq", policy=path, episodes=1, out=path.parent)
+    assert path.read_bytes() == before
+
+
 def test_no_workers_are_refused(folder: Path) -> None:
     with pytest.raises(UsageError, match="--workers 0"):
         compressrl.evaluate(compressor="ptdq", policy=folder / "tiny.policy", workers=0)
@@ -317,11 +327,16 @@ def test_a_profiler_that_fails_on_the_way_takes_no_episode_with_it() -> None:
         assert (reading.value, reading.reason) == (None, "OSError: sensor is gone")
 
 
+@pytest.mark.parametrize(
+    ("runtime", "compressor", "why"),
+    [
+        ("torch", "ptsq", "torch takes policies in network form, and 'ptsq' gives one in integer"),
+        ("native", "ptdq", "native takes policies in network or integer form, and 'ptdq' gives one in graph"),
+    ],
+)
 def test_a_runtime_that_cannot_take_the_result_is_refused_before_the_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runtime: str, compressor: str, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "run", lambda *_: pytest.fail("compressed for nothing"))
-    with pytest.raises(
-        UsageError, match=r"torch takes policies in network form, and 'ptsq' gives one in integer"
-    ):
-        compressrl.evaluate(policy=tiny_policy(), compressor="ptsq", runtime="torch", episodes=1)
+    with pytest.raises(UsageError, match=why):
+        compressrl.evaluate(policy=tiny_policy(), compressor=compressor, runtime=runtime, episodes=1)

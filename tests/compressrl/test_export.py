@@ -58,11 +58,32 @@ def test_who_runs_the_onnx_file_is_told_what_int8_needs(tmp_path):
 def test_the_format_follows_from_the_name_of_the_file(tmp_path):
     assert export(tiny_policy(), tmp_path / "policy.onnx", episodes=0).format == "onnx"
     assert export(tiny_policy(), tmp_path / "policy.c", episodes=0).format == "c"
-    assert export(tiny_policy(), tmp_path / "policy", episodes=0).format == "c"
+    for name in ("policy", "policy.tflite"):
+        with pytest.raises(UsageError, match=r"Which format\? .* end in \.c or \.onnx"):
+            export(tiny_policy(), tmp_path / name, episodes=0)
     assert export(tiny_policy(), tmp_path / "policy", format="onnx", episodes=0).format == "onnx"
     with pytest.raises(UsageError, match=r"--format onnx in a file called \.c"):
         export(tiny_policy(), tmp_path / "other.c", format="onnx", episodes=0)
     assert not (tmp_path / "other.c").exists()
+
+
+def test_a_policy_is_not_replaced_by_its_export(tmp_path):
+    path = tmp_path / "my.policy"
+    tiny_policy().save(path)
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match=r"my\.policy would be replaced"):
+        export(path, tmp_path / "." / "my.policy", format="c", episodes=0)
+    assert path.read_bytes() == before
+
+
+def test_the_command_that_tests_it_can_be_pasted(tmp_path):
+    tiny_policy().save(tmp_path / "tiny.policy")
+    out = tmp_path / "my folder" / "a policy.c"
+    words = ["export", "--policy", str(tmp_path / "tiny.policy"), "--episodes", "0", "--out", str(out)]
+    printed = CliRunner().invoke(app, words).stdout
+    command = printed.partition("Test it: ")[2]
+    run = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert run.stdout == "0 of 32 actions differ\n"
 
 
 def test_the_same_seed_writes_the_same_file(tmp_path):

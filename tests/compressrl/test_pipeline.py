@@ -233,6 +233,15 @@ def test_compress_checks_where_it_writes_before_it_works(tmp_path):
         pipeline.compress(tiny_policy(), "bad", out=tmp_path)
 
 
+def test_compress_leaves_the_policy_that_it_reads(tmp_path):
+    path = tmp_path / "my.policy"
+    tiny_policy().save(path)
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match=r"my\.policy would be replaced"):
+        pipeline.compress(path, "ptsq", out=str(path))
+    assert path.read_bytes() == before
+
+
 def test_a_policy_that_does_not_fit_the_environment_is_refused():
     with pytest.raises(EnvironmentUnavailableError, match="takes 3 observations and gives 2 actions"):
         pipeline.compress(tiny_policy(), "scale", env_id="InvertedPendulum-v5")

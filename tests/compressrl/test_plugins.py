@@ -159,6 +159,15 @@ def test_the_environment_variable_blocks_by_entry_point_and_by_distribution(inst
     assert names & {"a", "b", "c"} == {"b"}
 
 
+def test_one_thing_that_a_plugin_offers_is_blocked_by_kind_and_name(install, monkeypatch):
+    install("first-dist", {"one": "first"}, {"first": compressor("a")})
+    monkeypatch.setenv(BLOCK_VARIABLE, "profiler:latency, compressor:energy")
+    names = {kind: {e.entry.name for e in plugins.registry().entries(kind)} for kind in plugins.KINDS}
+    assert "latency" not in names["profiler"]
+    assert {"memory", "energy"} <= names["profiler"]
+    assert "a" in names["compressor"]
+
+
 def test_a_conflict_is_told_in_one_line_and_blocking_mends_it(install, monkeypatch):
     site = install("first-dist", {"one": "first"}, {"first": compressor("same")})
     install("second-dist", {"two": "second"}, {"second": compressor("same")})

@@ -25,6 +25,6 @@ def test_a_return_that_is_no_number_has_no_spread(bad):
 
 
 def test_a_retention_reads_with_as_much_interval_as_it_has():
-    assert str(statistics.retention([100.0, 100.0], [90.0, 90.0])) == "90.0% (90.0% to 90.0%)"
+    assert str(statistics.retention([100.0] * 8, [90.0] * 8)) == "90.0% (90.0% to 90.0%)"
     assert str(statistics.retention([100.0], [90.0])) == "90.0%"
     assert str(statistics.retention([-1.0], [90.0])) == "n/a"

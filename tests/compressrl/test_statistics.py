@@ -16,7 +16,7 @@ from scipy import stats
 from compressrl import statistics
 from compressrl.statistics import FEW, iqm, iqm_interval, retention
 
-RETURNS = st.lists(st.floats(1, 1e4), min_size=2, max_size=12)
+RETURNS = st.lists(st.floats(1, 1e4), min_size=FEW, max_size=12)
 PAIRS = st.lists(st.tuples(st.floats(1, 1e4), st.floats(-1e4, 1e4)), min_size=2, max_size=12)
 quick = settings(max_examples=40)
 
@@ -62,6 +62,7 @@ def test_the_unit_of_the_return_does_not_matter(pairs, scale):
 def test_the_interval_is_ordered_and_repeats_with_its_seed(pairs):
     base, comp = columns(pairs)
     kept = retention(base, comp, resamples=500, seed=3)
+    assume(kept.ci95 is not None)
     assert kept.ci95[0] <= kept.ci95[1]
     assert kept == retention(base, comp, resamples=500, seed=3)
     assert kept.non_inferior == (kept.ci95[0] > 0.95)
@@ -161,6 +162,16 @@ def test_a_single_pair_has_no_interval_and_proves_nothing(compressed):
     assert kept.ci95 is None
     assert kept.difference_ci95 is None
     assert not kept.non_inferior
+
+
+@pytest.mark.parametrize("pairs", [2, 5, FEW - 1])
+def test_few_pairs_that_are_all_the_same_prove_nothing(pairs):
+    """One episode in five ends early, and seven do not show it in one case of five (0.8 ** 7)."""
+    for base in ([1000.0] * pairs, [1000.0 + n for n in range(pairs)]):
+        kept = retention(base, base)
+        assert (kept.value, kept.ci95, kept.difference_ci95, kept.non_inferior) == (1, None, None, False)
+    assert retention([1000.0] * FEW, [1000.0] * FEW).non_inferior
+    assert retention([1000.0] * pairs, [1000.0] * (pairs - 1) + [1001.0]).ci95 is not None
 
 
 def test_costs_are_counted_from_the_random_policy():

@@ -93,6 +93,7 @@ def assert_told(result: Result, *words: str) -> None:
         (("--algo", "sac", "--compressor", "l2:ratio=0.5++ptsq"), ("empty stage",)),
         (("--algo", "sac", "--compressor", "ptsq+l2"), ("'l2' cannot follow 'ptsq'", "last")),
         (("--algo", "sac", "--compressor", "qat", "--env", "CartPole-v1"), ("Discrete", "continuous")),
+        (("--algo", "sac", "--compressor", ""), ("--compressor is empty", "list-plugins")),
         (("--compressor", "qat"), ("--algo sac", "--policy")),
         (("--policy", "missing.policy", "--compressor", "qat"), ("missing.policy", "does not exist")),
     ],

@@ -53,7 +53,7 @@ def report(base: tuple[float, ...], comp: tuple[float, ...], p50_us: float | Non
     )
 
 
-STEADY = (100.0, 101.0, 99.0, 100.5, 99.5, 100.2)
+STEADY = (100.0, 101.0, 99.0, 100.5, 99.5, 100.2, 99.8, 100.0)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ STEADY = (100.0, 101.0, 99.0, 100.5, 99.5, 100.2)
     [
         (STEADY, ("still does its job", "less than 5%", "4.0x smaller", "2.0x faster")),
         (tuple(0.5 * r for r in STEADY), ("do not deploy it", "more than 5%")),
-        ((100, 60, 99, 130, 70, 110), ("open", "6 episodes cannot tell", "--episodes")),
+        ((100, 60, 99, 130, 70, 110, 80, 120), ("open", "8 episodes cannot tell", "--episodes")),
     ],
 )
 def test_verdict(compressed: tuple[float, ...], words: tuple[str, ...]) -> None:
@@ -74,8 +74,11 @@ def test_verdict_says_what_is_worse() -> None:
     assert "1.5x slower" in report_table.verdict(slower)
 
 
-def test_verdict_on_a_single_episode_and_on_one_that_broke_down() -> None:
+def test_verdict_on_too_few_episodes_and_on_one_that_broke_down() -> None:
     assert "one episode" in report_table.verdict(report(STEADY[:1], STEADY[:1]))
+    few = report(STEADY[:5], STEADY[:5])
+    assert "open; so few episodes that are all the same" in report_table.verdict(few)
+    assert report_table.retention_line(few).endswith("in 5 pairs of episodes")
     assert "not a number" in report_table.verdict(report(STEADY, (*STEADY[:-1], float("nan"))))
 
 

@@ -1,11 +1,57 @@
-"""What all commands share: numbers of steps as people write them."""
+"""What all commands share: JSON alone on stdout, numbers of steps as people write them."""
 
 from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import typer
 
 from compressrl.cli import terminal
+from compressrl.testing import tiny_policy
+
+LOUD = """
+import os
+import gymnasium
+from compressrl.testing import TINY
+
+class Loud(gymnasium.Wrapper):
+    def step(self, action):
+        print("a step in Python")
+        os.write(1, b"a step in C\\n")
+        return self.env.step(action)
+
+gymnasium.register("Loud-v0", lambda: Loud(gymnasium.make(TINY)))
+"""
+
+
+def test_json_stands_alone_whatever_the_environment_prints(tmp_path: Path) -> None:
+    (tmp_path / "loud.py").write_text(LOUD)
+    tiny_policy().save(tmp_path / "tiny.policy")
+    words = [
+        "export",
+        "--policy",
+        "tiny.policy",
+        "--out",
+        "tiny.c",
+        "--env",
+        "loud:Loud-v0",
+        "--episodes",
+        "1",
+        "--json",
+    ]
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "compressrl", *words]
+    run = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert json.loads(run.stdout)["episodes"] == 1, run.stderr
+    assert "a step in Python" in run.stderr
+    assert "a step in C" in run.stderr
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ STRANGERS = """
 
     @hookimpl
     def compressrl_profilers():
-        names = ("Plain", "Several", "Raises", "Garbage", "Unmade", "Absent")
+        names = ("Plain", "Several", "Raises", "Garbage", "Unmade", "Absent", "Homeless")
         return [PluginEntry(name.lower(), "", f"strangers:{name}") for name in names]
 
     @hookimpl
@@ -51,6 +51,13 @@ STRANGERS = """
         def __init__(self):
             raise RuntimeError("no licence")
 
+    class Homeless(Plain):
+        def available(self):
+            return True, "here"
+
+        def measure(self, workloads):
+            return []
+
     class Exits:
         def load(self, policy):
             raise SystemExit(3)
@@ -80,7 +87,12 @@ def test_every_plugin_shows_with_what_it_says_and_a_broken_one_ends_nothing(
         (finding,) = found[name].findings
         assert (finding.usable, finding.why) == (False, why)
         assert finding.remedy.endswith("or leave it out: COMPRESSRL_BLOCK_PLUGINS=strangers")
-    for name, reason in {"unmade": "RuntimeError: no licence", "absent": "AttributeError"}.items():
+    reasons = {
+        "unmade": "RuntimeError: no licence",
+        "absent": "AttributeError",
+        "homeless": "measure() is for",
+    }
+    for name, reason in reasons.items():
         assert reason in found[name].findings[0].why
     assert [broken.owner.entry_point for broken in examination.broken] == ["lost"]
 

@@ -72,6 +72,15 @@ def test_every_layer_is_written_as_it_computes(layer: layers.Layer):
     assert act(x) == pytest.approx(layer(x), rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.parametrize("tail", [(), (layers.Rescale(VECTOR[:1], np.zeros(1)),)])
+def test_no_action_is_beyond_what_tanh_reaches(tail: tuple[layers.Layer, ...]):
+    """ONNX Runtime's own tanh is 1.0000001 for some numbers; an environment may refuse such an action."""
+    x = np.linspace(1, 20, 80_000, dtype=np.float32)[:, None]
+    graph = onnx_graph.write_float((layers.Activation("tanh"), *tail), 1)
+    found = onnx_graph.session(graph).run(None, {"observation": x})[0]
+    assert found.max() == (VECTOR[0] if tail else 1)
+
+
 def test_a_float_policy_agrees_with_its_graph():
     policy, x = tiny_policy(), states(50)
     assert onnx_graph.reference_function(policy.to_onnx())(x) == pytest.approx(policy(x), abs=1e-5)

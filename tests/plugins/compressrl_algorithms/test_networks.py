@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from hypothesis import example, given
+from hypothesis import strategies as st
 from torch import nn
 
 from compressrl.errors import OptionError, PipelineError
@@ -226,6 +228,22 @@ def test_rescale_maps_the_unit_range_to_the_action_space():
     box = spaces.Box(np.array([-1.0, -0.5], np.float32), np.array([0.5, 2.0], np.float32))
     ends = networks.action_rescale(box)(torch.tensor([[-1.0, -1.0], [1.0, 1.0]]))
     torch.testing.assert_close(ends, torch.tensor([[-1.0, -0.5], [0.5, 2.0]]))
+
+
+BOUND = st.floats(-1e6, 1e6, width=32)
+
+
+@given(st.lists(st.tuples(BOUND, BOUND), min_size=1, max_size=3))
+@example([(0.001, 0.002)])
+@example([(1000.0, 1000.0001)])
+def test_no_action_is_rounded_out_of_the_action_space(bounds):
+    low, high = (np.array(ends, np.float32) for ends in zip(*map(sorted, bounds), strict=True))
+    rescale = networks.action_rescale(spaces.Box(low, high))
+    for end, bound in ((-1.0, low), (1.0, high)):
+        action = rescale(torch.full((1, len(low)), end))[0].numpy()
+        assert ((low <= action) & (action <= high)).all()
+        # Nor does it miss the end by more than rounding does.
+        assert np.abs(action - bound).max() <= 2 * np.spacing(np.abs([low, high]).max())
 
 
 @pytest.mark.parametrize("tail", [[], [nn.Tanh()], [nn.Tanh(), Rescale(torch.ones(1), torch.zeros(1))],

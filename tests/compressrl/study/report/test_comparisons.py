@@ -28,7 +28,7 @@ def text(table):
 
 
 def test_returns_stand_beside_the_published_ones_whatever_the_version(done):
-    study = pooled(done("sac", "Ant-v5", "ptdq:preset=paper", [100.0] * 3, [50.0] * 3))
+    study = pooled(done("sac", "Ant-v5", "ptdq:preset=paper", [100.0] * 8, [50.0] * 8))
     table = comparisons.returns(study, PAPER)
     assert table.columns == ("algorithm", "environment", "baseline", "ptdq")
     assert text(table) == [
@@ -43,7 +43,7 @@ def test_returns_stand_beside_the_published_ones_whatever_the_version(done):
 
 
 def test_the_csv_has_the_bare_values(done):
-    study = pooled(done("sac", "Ant-v5", "ptdq", [100.0] * 3, [50.0] * 3))
+    study = pooled(done("sac", "Ant-v5", "ptdq", [100.0] * 8, [50.0] * 8))
     heads, line = tables.to_csv(comparisons.returns(study, PAPER)).splitlines()
     assert heads == (
         "algorithm,environment,baseline,baseline low,baseline high,baseline published,"
@@ -62,7 +62,7 @@ def test_what_was_not_measured_still_shows_what_was_published(undone, done):
 
 def sweep(done, kept):
     return [
-        done("sac", "Ant-v5", f"{name}:ratio={level}", [100.0] * 2, [value] * 2)
+        done("sac", "Ant-v5", f"{name}:ratio={level}", [100.0] * 8, [value] * 8)
         for (name, level), value in kept.items()
     ]
 

@@ -55,7 +55,7 @@ def test_the_noise_of_the_baseline_against_itself_is_said(done):
 def test_returns_count_what_is_lost_beyond_doubt(done):
     study = pooled(
         done("sac", "Ant-v5", "ptdq", [100.0, 101.0, 102.0], [50.0, 51.0, 52.0]),
-        done("sac", "Ant-v5", "qat"),
+        done("sac", "Ant-v5", "qat", [100.0, 101.0, 102.0], [100.0, 103.0, 101.0]),
     )
     figure = returns.figure(study)
     assert figure.text.startswith("Of 2 compressed policies, 1 lose")

@@ -134,7 +134,7 @@ def test_every_figure_has_a_text_and_the_table_behind_it(study_of, done, kind):
 
 
 def test_markdown_has_the_retention_of_every_policy_in_numbers(study_of, done):
-    outcomes = [done("sac", "Ant-v5", "l1:ratio=0.1", [100.0] * 3, [80.0] * 3)]
+    outcomes = [done("sac", "Ant-v5", "l1:ratio=0.1", [100.0] * 8, [80.0] * 8)]
     text = rendering.to_markdown(page.build(study_of(*outcomes), outcomes, Reference()))
     assert "| sac Ant-v5 | 80.0% (80.0% to 80.0%) |" in text
     assert text.count("| policy |") == 1  # no other figure's table
