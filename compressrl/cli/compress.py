@@ -24,10 +24,11 @@ def compress(
     """Compress a policy file by a pipeline and write the result, without measuring it."""
     from dataclasses import asdict
 
-    from compressrl import pipeline
+    from compressrl import files, pipeline
     from compressrl.networks import model_size
     from compressrl.policy import Policy
 
+    files.refuse_to_replace(policy, out)
     original = Policy.load(policy)
     with terminal.TerminalProgress() as progress:
         result = pipeline.compress(original, compressor, out=out, env_id=env, seed=seed, progress=progress)

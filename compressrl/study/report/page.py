@@ -108,7 +108,8 @@ def _most_and_least(pooled: Pooled) -> str:
     scored = [(overview.pooled_retention(pooled.of(method)).value, method) for method in pooled.compressors]
     kept = [(value, method.label) for value, method in scored if value is not None]
     if not kept:
-        return "No compressed policy has been measured yet."
+        earn_nothing = "No baseline earns a positive return, of which a policy could keep a share."
+        return earn_nothing if pooled.compressed else "No compressed policy has been measured yet."
     (least, worst), (most, best) = min(kept), max(kept)
     said = f"Over all policies, {best} keeps the most of the return ({most:.1%})"
     return f"{said}, {worst} the least ({least:.1%})." if worst != best else f"{said}."

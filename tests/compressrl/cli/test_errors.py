@@ -129,6 +129,14 @@ def test_damaged_policy_file(damage: str, tmp_path: Path) -> None:
     assert_told(run("evaluate", "--policy", str(path), "--compressor", "ptdq"), str(path))
 
 
+def test_compress_does_not_write_over_its_policy(tmp_path: Path) -> None:
+    path = pendulum_policy(tmp_path / "my.policy")
+    before = path.read_bytes()
+    result = run("compress", "--policy", str(path), "--compressor", "ptsq", "--out", "./my.policy")
+    assert_told(result, "my.policy would be replaced")
+    assert path.read_bytes() == before
+
+
 def test_output_folder_that_cannot_be_written(tmp_path: Path) -> None:
     policy = pendulum_policy(tmp_path / "p.policy")
     (tmp_path / "file").write_text("in the way")

@@ -76,7 +76,12 @@ def _text(pooled: Pooled) -> str:
     kept = [(group.kept.value, group) for group in pooled.compressed if group.kept.value is not None]
     signs = f"“{FAILED}” failed, “{NOT_RUN}” not run."
     if not kept:
-        return f"No compressed cell is finished yet. {signs}"
+        why = (
+            "No baseline earns a positive return"
+            if pooled.compressed
+            else "No compressed cell is finished yet"
+        )
+        return f"{why}. {signs}"
     dead = sum(value < DEAD for value, _ in kept)
     value, worst = min(kept, key=lambda pair: pair[0])
     return (

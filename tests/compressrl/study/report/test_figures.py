@@ -78,6 +78,7 @@ def test_where_no_baseline_earns_anything_only_costs_are_drawn(done):
     assert "retention" not in titles
     assert figure.text.startswith("No baseline earns a positive return")
     assert fronts.figure(study) is None
+    assert heat_map.figure(study).text.startswith("No baseline earns a positive return. ")
 
 
 def test_the_heat_map_tells_failed_from_not_run_and_lost(done, undone):

@@ -138,3 +138,14 @@ def test_markdown_has_the_retention_of_every_policy_in_numbers(study_of, done):
     text = rendering.to_markdown(page.build(study_of(*outcomes), outcomes, Reference()))
     assert "| sac Ant-v5 | 80.0% (80.0% to 80.0%) |" in text
     assert text.count("| policy |") == 1  # no other figure's table
+
+
+def test_a_study_of_baselines_that_earn_nothing_has_a_page(study_of, done):
+    outcomes = [
+        done("sac", "Pendulum-v1", compressor, [-5.0, -6.0], [-5.0, -7.0])
+        for compressor in ("", "l1:ratio=0.1", "l1:ratio=0.2")
+    ]
+    text = html(study_of(*outcomes), outcomes)
+    check(text)
+    assert "No baseline earns a positive return" in text
+    assert "yet" not in rendering.to_markdown(page.build(study_of(*outcomes), outcomes, Reference()))[:200]
