@@ -102,7 +102,7 @@ def test_run_status_and_export(compressrl, write, log):
         r["compressed"]["return"]["mean"] for r in reports
     ]
     assert [r["compressor"] for r in rows] == ["", "noting"] * 2
-    assert {r["non_inferior"] for r in rows} == {"True"}
+    assert {r["non_inferior"] for r in rows} == {"False"}, "so few episodes that are the same prove nothing"
 
 
 def test_parquet_holds_the_same_as_csv(prepare, tmp_path):
