@@ -63,8 +63,8 @@ def export(
     episodes: run to state the return; 0 states none. Then no environment is needed: where it is missing, the
               self-test of the C file is recorded on normally distributed observations
     Raises UsageError for what has no such form, an unknown format, and one that the ending contradicts or
-    does not tell, for a policy file that would be replaced, and for a
-    policy that does not fit the environment, or acts NaN or infinity in it.
+    does not tell, for a policy file that would be replaced, and for a policy that does not fit the
+    environment, or acts NaN or infinity in it.
     """
     format = _format(format, Path(out).suffix)
     loaded = policy if isinstance(policy, Policy) else Policy.load(policy)

@@ -116,10 +116,10 @@ class Registry:
         self._entries: dict[tuple[str, str], Registered] = {}
         self._owners: dict[str, Owner] = {}
         self._hooks: dict[Owner, pluggy.HookRelay] = {}
-        self._hidden = hidden = {_normalized(name) for name in blocked}
+        self._hidden = {_normalized(name) for name in blocked}
         for point in sorted(points, key=lambda p: (p.name, _owner(p).distribution)):
             owner = _owner(point)
-            if not hidden & {_normalized(point.name), _normalized(owner.distribution)}:
+            if not self._hidden & {_normalized(point.name), _normalized(owner.distribution)}:
                 self._claim_entry_point(owner)
                 self._add(point, owner)
 

@@ -187,7 +187,7 @@ def _ratio_interval(units: Floats, means: Floats, zero: float) -> tuple[float, f
 def _interval(samples: Floats, value: float, spread: Floats) -> tuple[float, float] | None:
     """Of the resamples, or around `value` (see `_t_interval`) where `spread` has fewer units than `FEW`.
 
-    None where so few are all the same: what one in three would differ by is unseen in five of 13 %.
+    None where so few are all the same: five pairs miss what one in three would show with a chance of 13 %.
     """
     units = len(spread)
     if units >= FEW:

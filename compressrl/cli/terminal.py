@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import json
 import os
@@ -99,6 +100,7 @@ def _json_alone() -> Iterator[None]:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
+        ctypes.CDLL(None).fflush(None)  # what C has printed and not yet written
         os.dup2(kept, 1)
         os.close(kept)
         while _documents:

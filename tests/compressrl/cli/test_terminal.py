@@ -15,14 +15,14 @@ from compressrl.cli import terminal
 from compressrl.testing import tiny_policy
 
 LOUD = """
-import os
+import ctypes
 import gymnasium
 from compressrl.testing import TINY
 
 class Loud(gymnasium.Wrapper):
     def step(self, action):
         print("a step in Python")
-        os.write(1, b"a step in C\\n")
+        ctypes.CDLL(None).printf(b"a step in C\\n")
         return self.env.step(action)
 
 gymnasium.register("Loud-v0", lambda: Loud(gymnasium.make(TINY)))
@@ -47,7 +47,11 @@ def test_json_stands_alone_whatever_the_environment_prints(tmp_path: Path) -> No
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "compressrl", *words]
     run = subprocess.run(
-        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": ""},
+        capture_output=True,
+        text=True,
     )
     assert json.loads(run.stdout)["episodes"] == 1, run.stderr
     assert "a step in Python" in run.stderr
