@@ -1,7 +1,9 @@
 /* What the updates do between the passes through networks; see elementwise.py for what and why. */
 #include <math.h>
 
-static float clamp(float x, float low, float high) { return x < low ? low : x > high ? high : x; }
+#if defined(STACK_SUPPORTED)
+/* tanh(v), from exp(-2 |v|). */
+INLINE lanes tanh_from(lanes small, lanes v) { return with_sign_of((1 - small) / (1 + small), v); }
 
 /* heads [batch][2 size]: means, then logarithms of deviations; noise, action, moved [batch][size] */
 void squash(const float *heads, const float *noise, long batch, long size, float low, float high, float *action,
@@ -9,16 +11,18 @@ void squash(const float *heads, const float *noise, long batch, long size, float
 {
     const float constant = (float)size * (0.5f * logf(6.2831853071795865f) + 2 * logf(2.0f));
     for (long b = 0; b < batch; b++, heads += 2 * size, noise += size, action += size, moved += size) {
-        float sum = -constant;
-        for (long a = 0; a < size; a++) {
-            const float log_std = clamp(heads[size + a], low, high);
-            moved[a] = expf(log_std) * noise[a];
-            const float u = heads[a] + moved[a], small = expf(-2 * fabsf(u));
-            const float softplus = fmaxf(-2 * u, 0) + log1pf(small); /* of -2 u */
-            action[a] = copysignf((1 - small) / (1 + small), u); /* tanh(u) */
-            sum += -0.5f * noise[a] * noise[a] - log_std + 2 * (u + softplus);
+        lanes sum = {0};
+        for (long a = 0; a < size; a += LANES) {
+            const long count = size - a;
+            const lanes drawn = load_part(noise + a, count), log_std = within(load_part(heads + size + a, count), low, high);
+            const lanes shift = exp_of(log_std) * drawn, u = load_part(heads + a, count) + shift;
+            const lanes small = exp_of(-2 * magnitude(u)), softplus = relu(-2 * u) + log1p_of(small); /* of -2 u */
+            const lanes terms = -0.5f * drawn * drawn - log_std + 2 * (u + softplus);
+            sum += where(of_first(count), terms, (lanes){0});
+            store_part(moved + a, shift, count);
+            store_part(action + a, tanh_from(small, u), count);
         }
-        log_prob[b] = sum;
+        log_prob[b] = sum_of(sum) - constant;
     }
 }
 
@@ -29,18 +33,21 @@ void squash_gradient(const float *heads, const float *action, const float *moved
         for (long a = 0; a < size; a++) {
             const long i = b * size + a, loc = 2 * b * size + a, log_std = loc + size;
             const float of_u = of_action[i] * (1 - action[i] * action[i]) + 2 * of_log_prob * action[i];
-            const int within = heads[log_std] >= low && heads[log_std] <= high;
+            const int is_free = heads[log_std] >= low && heads[log_std] <= high;
             gradient[loc] = of_u;
-            gradient[log_std] = within ? of_u * moved[i] - of_log_prob : 0;
+            gradient[log_std] = is_free ? of_u * moved[i] - of_log_prob : 0;
         }
 }
 
 /* noise may be NULL */
 void noisy_tanh(const float *heads, const float *noise, long size, float scale, float most, float *action)
 {
-    for (long i = 0; i < size; i++) {
-        const float small = expf(-2 * fabsf(heads[i])), tanh_of = copysignf((1 - small) / (1 + small), heads[i]);
-        action[i] = noise ? clamp(tanh_of + clamp(scale * noise[i], -most, most), -1, 1) : tanh_of;
+    for (long i = 0; i < size; i += LANES) {
+        const lanes mean = load_part(heads + i, size - i);
+        lanes tanh_of_mean = tanh_from(exp_of(-2 * magnitude(mean)), mean);
+        if (noise)
+            tanh_of_mean = within(tanh_of_mean + within(scale * load_part(noise + i, size - i), -most, most), -1, 1);
+        store_part(action + i, tanh_of_mean, size - i);
     }
 }
 
@@ -156,3 +163,4 @@ void polyak(float *target, const float *source, long size, float tau)
     for (long i = 0; i < size; i++)
         target[i] += tau * (source[i] - target[i]);
 }
+#endif

@@ -13,11 +13,13 @@ static void to_row(const float *x, int columns, number *out, long stride)
 /* Sums over the batch of numbers [batch][stride]. */
 static void column_sums(const number *x, int batch, long stride, int columns, float *sums)
 {
-    for (int c = 0; c < columns; c += LANES) {
-        lanes sum = {0};
+    for (int c = 0; c < columns; c += WIDE) {
+        lanes sum[NARROW_COLUMNS] = {0};
         for (int r = 0; r < batch; r++)
-            sum += numbers(x + r * stride + c);
-        store_part(sums + c, sum, columns - c);
+            for (int j = 0; j < NARROW_COLUMNS; j++)
+                sum[j] += numbers(x + r * stride + c + j * LANES);
+        for (int j = 0; j < NARROW_COLUMNS; j++)
+            store_part(sums + c + j * LANES, sum[j], columns - c - j * LANES);
     }
 }
 

@@ -70,7 +70,14 @@ INLINE lanes load(const float *x)
 
 INLINE void store(float *x, lanes v) { memcpy(x, &v, sizeof v); }
 
+#if LANES == 16
+static __mmask16 first(long count) { return (__mmask16)(count <= 0 ? 0 : count < LANES ? (1 << count) - 1 : 0xffff); }
+
 /* The first `count` of them, then zeros. */
+INLINE lanes load_part(const float *x, long count) { return (lanes)_mm512_maskz_loadu_ps(first(count), x); }
+
+INLINE void store_part(float *x, lanes v, long count) { _mm512_mask_storeu_ps(x, first(count), (__m512)v); }
+#else
 INLINE lanes load_part(const float *x, long count)
 {
     float some[LANES] = {0};
@@ -92,6 +99,7 @@ INLINE void store_part(float *x, lanes v, long count)
     for (long i = 0; i < count; i++)
         x[i] = some[i];
 }
+#endif
 
 /* What is not a number stays so, as in torch. */
 INLINE lanes relu(lanes v) { return (lanes)((truths)v & ~(truths)(v < 0)); }
@@ -99,6 +107,25 @@ INLINE lanes relu(lanes v) { return (lanes)((truths)v & ~(truths)(v < 0)); }
 INLINE lanes where_not_zero(lanes v, lanes of) { return (lanes)((truths)v & (truths)(of != 0)); }
 
 INLINE lanes where(truths chosen, lanes v, lanes other) { return (lanes)((chosen & (truths)v) | (~chosen & (truths)other)); }
+
+INLINE lanes magnitude(lanes v) { return (lanes)((truths)v & 0x7fffffff); }
+
+INLINE lanes with_sign_of(lanes v, lanes of) { return (lanes)((truths)v | ((truths)of & ~0x7fffffff)); }
+
+/* What is not a number stays so. */
+INLINE lanes within(lanes v, float low, float high)
+{
+    return where(v < low, (lanes){0} + low, where(v > high, (lanes){0} + high, v));
+}
+
+/* True of so many. */
+INLINE truths of_first(long count)
+{
+    truths place;
+    for (int i = 0; i < LANES; i++)
+        place[i] = i;
+    return place < (int)count;
+}
 
 /* Where tanh_of becomes 1, which depends on how its products are rounded. */
 #if defined(__FMA__) || defined(__aarch64__)
@@ -111,8 +138,7 @@ INLINE lanes where(truths chosen, lanes v, lanes other) { return (lanes)((chosen
  * over 6th degree. */
 INLINE lanes tanh_of(lanes v)
 {
-    const lanes most = (lanes){0} + TANH_ONE;
-    v = where(v > most, most, where(v < -most, -most, v));
+    v = within(v, -TANH_ONE, TANH_ONE);
     const lanes x = v * v;
     lanes above = x * -2.76076847742355e-16f + 2.00018790482477e-13f;
     above = x * above - 8.60467152213735e-11f;
@@ -124,6 +150,35 @@ INLINE lanes tanh_of(lanes v)
     below = x * below + 2.26843463243900e-03f;
     below = x * below + 4.89352518554385e-03f;
     return v * above / below;
+}
+
+/* Within 1e-7 of the result, by Cephes' polynomial (expf.c) on what is left of whole powers of two; below
+ * -87 as there. What is not a number stays so. */
+INLINE lanes exp_of(lanes v)
+{
+    const lanes nearest = (lanes){0} + 12582912.0f /* 1.5 * 2^23 */, x = within(v, -87, 88);
+    const lanes shifted = x * 1.44269504088896341f + nearest, powers = shifted - nearest;
+    const lanes rest = x - powers * 0.693359375f + powers * 2.12194440e-4f;
+    lanes sum = rest * 1.9875691500e-4f + 1.3981999507e-3f;
+    sum = rest * sum + 8.3334519073e-3f;
+    sum = rest * sum + 4.1665795894e-2f;
+    sum = rest * sum + 1.6666665459e-1f;
+    sum = rest * sum + 5.0000001201e-1f;
+    const lanes power = (lanes)(((truths)shifted - (truths)nearest + 127) << 23);
+    return (rest * rest * sum + rest + 1) * power;
+}
+
+/* log(1 + v) for v from 0 to 1, within 3e-7 of it: twice the area tangent of v / (2 + v), by its series. */
+INLINE lanes log1p_of(lanes v)
+{
+    const lanes z = v / (v + 2), x = z * z;
+    lanes sum = x * (1 / 15.0f) + 1 / 13.0f;
+    sum = x * sum + 1 / 11.0f;
+    sum = x * sum + 1 / 9.0f;
+    sum = x * sum + 1 / 7.0f;
+    sum = x * sum + 1 / 5.0f;
+    sum = x * sum + 1 / 3.0f;
+    return 2 * z * (x * sum + 1);
 }
 
 INLINE float sum_of(lanes v)

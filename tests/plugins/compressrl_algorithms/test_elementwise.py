@@ -122,3 +122,36 @@ def test_polyak():
     expected = 0.9 * target + 0.1 * source
     elementwise.polyak(target, source, 0.1)
     torch.testing.assert_close(target, expected)
+
+
+@pytest.mark.parametrize("size", [1, 5, 16, 17, 33])
+def test_actions_and_densities_far_from_the_middle(size):
+    heads, noise = (
+        torch.cat([40 * normal(60, size), 12 * normal(60, size, seed=1)], 1),
+        normal(60, size, seed=2),
+    )
+    heads[:20] *= 1e-2
+    loc, log_std = heads.double().chunk(2, dim=1)
+    log_std = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
+    u = loc + log_std.exp() * noise.double()
+    sample = squash(heads, noise)
+    torch.testing.assert_close(sample.action.double(), u.tanh(), rtol=0, atol=3e-7)
+    assert (sample.action.abs() == 1).any()
+    slope = 2 * (math.log(2) - u - torch.nn.functional.softplus(-2 * u))
+    gaussian = -0.5 * noise.double().square() - log_std - 0.5 * math.log(2 * math.pi)
+    expected = (gaussian - slope).sum(1)
+    torch.testing.assert_close(sample.log_prob[:20].double(), expected[:20], rtol=1e-6, atol=4e-7 * size)
+    torch.testing.assert_close(
+        sample.log_prob.double(), expected, rtol=1e-6, atol=1e-4
+    )  # u itself is rounded
+    torch.testing.assert_close(elementwise.tanh(heads).double(), heads.double().tanh(), rtol=0, atol=3e-7)
+
+
+def test_what_is_not_a_number_stays_so_in_actions():
+    heads, noise = normal(3, 38), normal(3, 19, seed=1)
+    heads[1, 18] = math.nan
+    sample = squash(heads, noise)
+    assert sample.action.isnan().nonzero().tolist() == [[1, 18]]
+    assert sample.log_prob.isnan().tolist() == [False, True, False]
+    noisy = elementwise.noisy_tanh(heads[:, :19], noise, 0.2)
+    assert noisy.isnan().nonzero().tolist() == [[1, 18]]
