@@ -98,7 +98,8 @@ class Policy:
             made = f" (made by: {self.provenance[-1]})" if self.provenance else ""
             raise PipelineError(
                 f"This step needs the float network, but the policy is in {self.form} form{made}. "
-                "Put the quantizer last in the pipeline, or take the policy from before."
+                "Put the quantizer last in the pipeline, or take the policy from before; of modules that it "
+                "does not know a policy file keeps the graph only."
             )
         from compressrl.networks import modules
 

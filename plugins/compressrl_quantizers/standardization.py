@@ -24,7 +24,7 @@ def standardized(policy: Policy, states: Float32Array) -> list[nn.Module]:
     if not isinstance(network, nn.Sequential) or not any(isinstance(layer, nn.Linear) for layer in network):
         raise PipelineError(
             f"This quantizer takes a row of linear layers, and the network is a {type(network).__name__}. "
-            "Use a quantizer of ONNX graphs."
+            "ptdq:preset=paper and ptsq:preset=paper take any."
         )
     first = network[0]
     if type(first) is not nn.Linear:
