@@ -8,7 +8,7 @@ from gymnasium import spaces
 from gymnasium.error import DependencyNotInstalled, UnregisteredEnv
 from gymnasium.utils import RecordConstructorArgs
 
-from compressrl.errors import EnvironmentUnavailableError, UnknownNameError
+from compressrl.errors import CompressrlError, EnvironmentUnavailableError, UnknownNameError
 from compressrl.interfaces import Float32Array
 
 Env = gymnasium.Env[Float32Array, Float32Array]
@@ -58,6 +58,16 @@ def make(env_id: str, seed: int | None = None) -> Env:
         env.action_space.seed(seed)
         env.reset(seed=seed)
     return env
+
+
+def refuse_infinite(env_id: str, step: int, *given: np.ndarray) -> None:
+    """Raise CompressrlError where rewards or observations of up to `step` are not all finite numbers."""
+    # In float64 no sum of finite float32 numbers overflows.
+    if not all(np.isfinite(np.sum(array, dtype=np.float64)) for array in given):
+        raise CompressrlError(
+            f"{env_id} has given a reward or an observation that is NaN or infinite, by step {step}. "
+            "Nothing can be learnt from that: mend the environment."
+        )
 
 
 def _check_spaces(env_id: str, env: gymnasium.Env[np.ndarray, Float32Array]) -> None:

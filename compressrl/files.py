@@ -103,6 +103,10 @@ def refuse_to_replace(source: object, *targets: Path) -> None:
 
 def cache_folder(purpose: str) -> Path:
     """$COMPRESSRL_CACHE, or compressrl in the user's cache folder, then `purpose`. It may not exist yet."""
-    own = os.environ.get(CACHE_VARIABLE)
-    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "compressrl"
-    return Path(own or users) / purpose
+    own, users = os.environ.get(CACHE_VARIABLE), os.environ.get("XDG_CACHE_HOME")
+    if own:
+        return Path(own) / purpose
+    try:
+        return Path(users or Path.home() / ".cache") / "compressrl" / purpose
+    except RuntimeError as error:
+        raise CompressrlError(f"There is no home folder for the cache: set {CACHE_VARIABLE}.") from error

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 from gymnasium import spaces
 
 import compressrl
@@ -26,6 +27,7 @@ from compressrl.training import (
     BEST_POLICY,
     CHECKPOINT,
     CHECKPOINT_FORMAT,
+    LATEST_POLICY,
     LEARNING_CURVE,
     TrainingSession,
 )
@@ -77,7 +79,7 @@ def train(
     import torch
 
     torch.set_num_threads(threads)
-    _check_device(device)
+    device = _checked(device)
     learner = plugins.create("algorithm", algorithm)
     same = {"algorithm": plugins.parse(algorithm)[0], "env_id": env_id, "seed": seed, **_spaces(env_id)}
     folder = files.make_folder(Path(out) if out else default_folder(algorithm, env_id, seed))
@@ -89,7 +91,7 @@ def train(
         fingerprint={
             **options.as_dict(learner),
             **same,
-            "device": torch.device(device).type,
+            "device": device.partition(":")[0],
             "checkpoint format": CHECKPOINT_FORMAT,
         },
         evaluate=_evaluator(env_id, CURVE_SEEDS),
@@ -104,8 +106,9 @@ def train(
         files.remove_temporaries(folder)  # of a process that was killed while it wrote them
         policy = _policy(learner, folder, Lab(env_id=env_id, seed=seed, training=session))
         path, record = folder / FINAL_POLICY, folder / RECORD
-        if session.resumed_at >= steps and path.exists() and record.exists():
-            return TrainingResult(Policy.load(path), path, json.loads(record.read_text()))
+        done = json.loads(record.read_text()) if record.exists() else {}
+        if session.resumed_at >= steps == done.get("steps") and path.exists():
+            return TrainingResult(Policy.load(path), path, done)
         policy.save(path)
         _note_commit(folder, commit)  # of an algorithm that does not resume
         content = {
@@ -124,6 +127,9 @@ def _policy(learner: Algorithm, folder: Path, lab: Lab) -> Policy:
         raise UsageError(
             f"{folder} holds a finished run without its checkpoint. Choose another --out, or delete {RECORD}."
         )
+    if not (folder / CHECKPOINT).exists():
+        for left_by_another in (BEST_POLICY, LATEST_POLICY, COMMITS):
+            (folder / left_by_another).unlink(missing_ok=True)
     try:
         final = learner.train(lab)
     finally:
@@ -159,6 +165,7 @@ def command(
 
 def _record(env_id: str, session: TrainingSession, seed: int, policy: Policy) -> dict[str, Any]:
     episodes = rollout.run_episodes(policy, lambda: environments.make(env_id), FINAL_SEEDS)
+    environments.refuse_infinite(env_id, session.steps, np.array(episodes.returns))
     return {
         "algorithm": policy.algorithm,
         "env_id": env_id,
@@ -198,7 +205,8 @@ def _evaluator(env_id: str, seeds: Sequence[int]) -> Callable[[Policy], float]:
     return evaluate
 
 
-def _check_device(device: str) -> None:
+def _checked(device: str) -> str:
+    """The device, which has one name where there is only one of its type."""
     import torch
 
     try:
@@ -206,6 +214,7 @@ def _check_device(device: str) -> None:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
         raise UsageError(f"The device {device!r} cannot be used: {reason}. Use --device cpu.") from error
+    return "cpu" if torch.device(device).type == "cpu" else device
 
 
 def _commits(folder: Path) -> list[str]:

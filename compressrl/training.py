@@ -131,16 +131,24 @@ class TrainingSession:
             raise self._diverged(step, ", ".join(bad))
         self._write_scalars(step, values)
 
-    def boundary(self, step: int, policy: Callable[[], Policy], state: Callable[[], dict[str, Any]]) -> None:
+    def boundary(
+        self,
+        step: int,
+        policy: Callable[[], Policy],
+        state: Callable[[], dict[str, Any]],
+        *,
+        has_learnt: bool = True,
+    ) -> None:
         """A point at which the run can be evaluated, checkpointed and later resumed.
 
         `policy` and `state` are called only when needed; `state` holds tensors, numbers, strings and
-        lists or dicts of them (what torch.load reads with weights_only=True).
+        lists or dicts of them (what torch.load reads with weights_only=True). A policy that has not learnt
+        yet has its place in the curve, and is never the best.
         Raises TrainingDivergedError, and writes nothing, when the policy holds NaN or infinity.
         """
         ends = step >= self.steps
         if self.evaluate and (ends or step - self._last_evaluation >= self.evaluation_every):
-            self._record_evaluation(step, self._finite(step, policy()))
+            self._record_evaluation(step, self._finite(step, policy()), has_learnt)
             self._last_evaluation = step
         if self.folder and (ends or step - self._last_checkpoint >= self.checkpoint_every):
             self._last_checkpoint = step
@@ -169,7 +177,7 @@ class TrainingSession:
         latest.save(self.folder / LATEST_POLICY)
 
     def close(self) -> None:
-        """Write out the TensorBoard scalars that are still in memory. The session can go on afterwards."""
+        """Write out the TensorBoard scalars that are still in memory, at the end of the run."""
         if self._tensorboard:
             with contextlib.suppress(OSError):  # the checkpoint, not a scalar, reports a full disk
                 self._tensorboard.close()
@@ -179,7 +187,7 @@ class TrainingSession:
         import torch
 
         try:
-            saved: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+            saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             missing = {
                 "fingerprint",
                 "step",
@@ -198,7 +206,7 @@ class TrainingSession:
                     f"{path} does not fit into memory: to read it takes {needed:.1f} GB beside the run's own."
                 ) from error
             raise UsageError(
-                f"{path} cannot be read ({type(error).__name__}); delete it to start anew."
+                f"{path} cannot be read ({one_line(error)}); delete it to start anew."
             ) from error
         if missing:
             raise UsageError(f"{path} is not a checkpoint of a training run; choose another --out.")
@@ -235,14 +243,14 @@ class TrainingSession:
             return ""
         return f"return {sum(self._recent_returns) / len(self._recent_returns):.0f}"
 
-    def _record_evaluation(self, step: int, policy: Policy) -> None:
+    def _record_evaluation(self, step: int, policy: Policy, has_learnt: bool) -> None:
         assert self.evaluate is not None
         mean = self.evaluate(policy)
         recent = sum(self._recent_returns) / len(self._recent_returns) if self._recent_returns else math.nan
         self._write_scalars(step, {"evaluation/return_mean": mean})
         if self.folder is None:
             return
-        if mean > self.best_return:
+        if has_learnt and mean > self.best_return:
             self._challenge(step, policy, mean)
         row = f"{step},{self.seconds:.1f},{mean:.2f},{recent:.2f}"
         self._write_curve([*self._read_curve(), row])

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from compressrl import environments
 from compressrl.environments import Env
-from compressrl.errors import UsageError
+from compressrl.errors import TrainingDivergedError, UsageError
 from compressrl.interfaces import Float32Array
 from compressrl.lab import Lab
 from compressrl.networks import layers
@@ -178,7 +179,7 @@ class _Run:
                 observation, episode_return, length = self._reset(), 0.0, 0
             if self.step > self.learning_starts:
                 self._update()
-            self.session.boundary(self.step, self.policy, self.state)
+            self.session.boundary(self.step, self.policy, self.state, has_learnt=self.updates > 0)
 
     def _reset(self) -> Float32Array:
         # A seed of its own for each episode, so that a resumed run needs no state of the environment.
@@ -209,7 +210,11 @@ class _Run:
         # The kernel gives numbers; those of torch may be on a GPU that is still at work, and wait.
         diverged = any(isinstance(value, float) and not math.isfinite(value) for value in values.values())
         if diverged or self.updates % LOG_EVERY_UPDATES == 0:
-            self.session.scalars(self.step, {f"train/{name}": float(value) for name, value in values.items()})
+            try:
+                self.session.scalars(self.step, {f"train/{name}": float(v) for name, v in values.items()})
+            except TrainingDivergedError:
+                environments.refuse_infinite(self.lab.env_id, self.step, self.replay.filled())
+                raise
 
     def policy(self) -> Policy:
         """The deterministic policy as it stands."""

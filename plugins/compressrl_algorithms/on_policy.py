@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from compressrl import environments
 from compressrl.errors import UsageError
 from compressrl.interfaces import Float32Array, PolicyFunction
 from compressrl.lab import Lab
@@ -114,7 +115,7 @@ class OnPolicy(ABC):
     observations: Annotated[str, Option(OBSERVATIONS_HELP)] = "all"
     value_learning_rate: Annotated[float, Option("Adam's step size for the value function", low=0)] = 1e-3
     value_epochs: Annotated[int, Option("passes of the value function over a rollout", low=1)] = 10
-    value_batch_size: Annotated[int, Option("minibatch of the value function", low=1)] = 128
+    value_batch_size: Annotated[int, Option("minibatch of the value function", low=2)] = 128
     log_std: Annotated[float, Option("log std of the first exploration noise", low=-5, high=1)] = -1.0
     warm_log_std: Annotated[float, Option("the same after a warm start", low=-5, high=1)] = -1.5
     warm_up: Annotated[int, Option("rollouts after a warm start that only the critic learns from", low=0)] = 4
@@ -207,6 +208,8 @@ class Training:
         noise = std * self.rng.standard_normal(rollout.actions.shape, np.float32)
         for ended in workers.collect(rollout, self._mean_action(), noise):
             self.session.episode(self.step + ended.step, ended.episode_return, ended.length)
+        by = self.step + rollout.rewards.size
+        environments.refuse_infinite(self.lab.env_id, by, rollout.rewards, rollout.next_observations)
         return rollout
 
     def _rollout_length(self) -> int:
@@ -336,7 +339,7 @@ class ValueLearner:
 
 
 def minibatches(batch: Batch, size: int, rng: np.random.Generator) -> Iterator[Batch]:
-    """A random partition into nearly equal parts of `size` rows or a few more.
+    """A random partition into nearly equal parts of some `size` rows, 2 at least.
 
     All but the last are of an even number of rows, which the kernel takes.
     """

@@ -28,9 +28,9 @@ class PPO(OnPolicy):
     batch_size: Annotated[int, Option("minibatch of the policy", low=2)] = 64
     clip: Annotated[float, Option("epsilon: how far the ratio may leave 1", low=0.01, high=1)] = 0.2
     entropy: Annotated[float, Option("weight of the entropy bonus", low=0)] = 0.0
-    max_gradient: Annotated[float, Option("norm to which the policy's gradient is clipped", low=0)] = 0.5
+    max_gradient: Annotated[float, Option("norm to which the policy's gradient is clipped", low=1e-6)] = 0.5
     target_kl: Annotated[
-        float, Option("passes stop when the KL divergence exceeds 1.5 times this", low=0)
+        float, Option("passes stop when the KL divergence exceeds 1.5 times this", low=1e-6)
     ] = 0.03
 
     def learner(self, agent: ActorCritic) -> PPOLearner:

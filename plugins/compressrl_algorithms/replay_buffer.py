@@ -84,10 +84,15 @@ class ReplayBuffer:
             )
         return self._batches[count]
 
+    def filled(self) -> Float32Array:
+        """The filled rows, on the CPU."""
+        rows: Float32Array = self._rows[: len(self)].cpu().numpy()
+        return rows
+
     def state(self) -> dict[str, Any]:
         """The filled rows only."""
         # Through numpy, because torch.save would write the whole storage of a slice.
-        return {"rows": torch.from_numpy(self._rows[: len(self)].cpu().numpy()), "inserted": self._inserted}
+        return {"rows": torch.from_numpy(self.filled()), "inserted": self._inserted}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Inverse of `state`; the capacity may have grown since, as long as no row had been overwritten."""
