@@ -124,3 +124,16 @@ def test_make_folder_makes_its_parents_and_leaves_nothing_inside(tmp_path):
     assert folder == tmp_path / "a" / "b"
     assert files.make_folder(folder) == folder
     assert content(folder) == []
+
+
+def test_a_cache_needs_no_home_where_it_is_named(monkeypatch, tmp_path):
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path))
+    assert files.cache_folder("x") == tmp_path / "x"
+    monkeypatch.delenv(files.CACHE_VARIABLE)
+    with pytest.raises(CompressrlError, match=rf"no home folder .* set {files.CACHE_VARIABLE}"):
+        files.cache_folder("x")

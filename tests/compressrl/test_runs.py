@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import subprocess
 import sys
 import threading
@@ -15,7 +17,7 @@ import torch
 import compressrl
 from compressrl import rollout, runs
 from compressrl.environments import make
-from compressrl.errors import OptionError, UnknownNameError, UsageError
+from compressrl.errors import CompressrlError, OptionError, UnknownNameError, UsageError
 from compressrl.policy import Policy
 from compressrl.testing import TINY
 from compressrl.training import BEST_POLICY, CHECKPOINT, LATEST_POLICY, LEARNING_CURVE
@@ -156,6 +158,55 @@ def test_more_steps_go_on_and_fewer_are_refused(tmp_path):
     assert [int(r.split(",")[0]) for r in (tmp_path / LEARNING_CURVE).read_text().splitlines()[1:]][-1] == 300
     with pytest.raises(UsageError, match="a run of 300 steps, more than 200"):
         train(tmp_path, steps=200)
+
+
+def test_a_longer_run_that_was_cut_short_in_its_last_evaluation_is_finished(tmp_path, monkeypatch):
+    train(tmp_path, steps=200)
+    record = runs._record
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "_record", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, steps=300)
+    monkeypatch.setattr(runs, "_record", record)
+    finished = train(tmp_path, steps=300)
+    assert finished.record["steps"] == 300
+    assert json.loads((tmp_path / runs.RECORD).read_text()) == finished.record
+
+
+def test_a_run_that_starts_anew_has_no_part_of_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "_commit", lambda: "first")
+    train(tmp_path, steps=100)
+    (tmp_path / CHECKPOINT).unlink()
+    (tmp_path / runs.RECORD).unlink()
+    monkeypatch.setattr(runs, "_commit", lambda: "second")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, algorithm="failing", steps=100)
+    assert not (tmp_path / BEST_POLICY).exists()
+    assert (tmp_path / runs.COMMITS).read_text() == "second\n"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+def test_one_device_has_one_name(tmp_path, device):
+    first = train(tmp_path, steps=100, device=device)
+    assert first.record["device"] == "cpu"
+    assert train(tmp_path, steps=200, device="cpu").record["steps"] == 200
+
+
+def test_an_environment_whose_returns_are_not_numbers_is_named(tmp_path, monkeypatch):
+    run_episodes = rollout.run_episodes
+
+    def of_seeds(policy: Policy, env: Any, seeds: Any) -> Any:
+        records = run_episodes(policy, env, seeds)
+        if seeds != runs.FINAL_SEEDS:
+            return records
+        return dataclasses.replace(records, returns=(math.nan, *records.returns[1:]))
+
+    monkeypatch.setattr(rollout, "run_episodes", of_seeds)
+    with pytest.raises(CompressrlError, match=rf"{TINY} has given .* NaN or infinite, by step 100\. Nothing"):
+        train(tmp_path, steps=100)
 
 
 def test_a_checkpoint_of_another_format_is_refused(tmp_path, monkeypatch):

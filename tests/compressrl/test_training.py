@@ -171,6 +171,18 @@ def test_the_best_policy_is_kept_and_the_latest(tmp_path):
     assert (run.best_return, run.best_step) == (7, 20)
 
 
+def test_a_policy_that_has_not_learnt_is_in_the_curve_and_never_the_best(tmp_path):
+    values = iter([9, 8, 2, 3])
+    run = session(tmp_path, steps=40, evaluate=lambda _: next(values))
+    for step in range(1, 41):
+        run.boundary(
+            step, lambda step=step: policy(step), lambda step=step: state(step), has_learnt=step > 20
+        )
+    assert [mean for _, mean in curve(tmp_path)] == [9, 8, 2, 3]
+    assert (run.best_return, run.best_step) == (3, 40)
+    assert made_at(tmp_path / BEST_POLICY) == "step 40"
+
+
 def test_a_lucky_evaluation_is_confirmed_on_further_episodes(tmp_path):
     evaluations = iter([5, 9, 8, 6.5, 8.5])
     confirmed = {"step 10": 4, "step 20": 7, "step 30": 6, "step 50": 8}

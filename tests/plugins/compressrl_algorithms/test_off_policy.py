@@ -7,7 +7,13 @@ import torch
 from gymnasium import spaces
 from torch import nn
 
-from compressrl.errors import OptionError, PipelineError, TrainingDivergedError, UsageError
+from compressrl.errors import (
+    CompressrlError,
+    OptionError,
+    PipelineError,
+    TrainingDivergedError,
+    UsageError,
+)
 from compressrl.lab import Lab
 from compressrl.networks.modules import Rescale
 from compressrl.policy import Policy
@@ -72,6 +78,15 @@ class HalfBlind(Recorder):
         return observation * np.float32([1, 0, 1]), *rest
 
 
+class Broken(Recorder):
+    """The same; once 70 actions were taken a reward is no number."""
+
+    def step(self, action):
+        observation, reward, *rest = super().step(action)
+        return observation, np.nan if len(self.actions) == 70 else reward, *rest
+
+
+gymnasium.register("OffPolicyBroken-v0", Broken, max_episode_steps=40, disable_env_checker=True)
 gymnasium.register("OffPolicyHalfBlind-v0", HalfBlind, max_episode_steps=40, disable_env_checker=True)
 gymnasium.register("OffPolicyEnds-v0", OneStep, kwargs={"terminates": True}, disable_env_checker=True)
 gymnasium.register("OffPolicyPauses-v0", OneStep, kwargs={"terminates": False}, disable_env_checker=True)
@@ -294,6 +309,21 @@ def test_a_run_that_diverges_is_told(monkeypatch):
     step = r"5\d\." if at_once else "100"
     with pytest.raises(TrainingDivergedError, match=rf"_loss.* became NaN or infinite at step {step}"):
         train(DDPG, options={"critic_lr": 1e30})
+
+
+def test_an_environment_that_gives_what_is_not_a_number_is_named(monkeypatch):
+    monkeypatch.setattr("compressrl_algorithms.off_policy.LOG_EVERY_UPDATES", 50)
+    with pytest.raises(CompressrlError, match="OffPolicyBroken-v0 has given a reward or an observation that"):
+        train(DDPG, env_id="OffPolicyBroken-v0")
+
+
+def test_the_first_network_is_evaluated_but_is_not_the_result(tmp_path):
+    """However it does: standing still is hard to beat for a while."""
+    returns = iter([5.0, 4.0, 1.0, 2.0])
+    session = {"evaluate": lambda _: next(returns), "evaluation_every": 20, "folder": tmp_path}
+    seen = []
+    train(TD3, steps=80, options={"learning_starts": 50}, **session, confirm=lambda p: seen.append(p) or 1.0)
+    assert [p.provenance[-1].split()[3] for p in seen] == ["60", "80"]
 
 
 @ALGORITHMS

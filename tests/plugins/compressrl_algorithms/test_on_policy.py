@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from compressrl import options
-from compressrl.errors import PipelineError, TrainingDivergedError, UsageError
+from compressrl import options, plugins
+from compressrl.errors import CompressrlError, OptionError, PipelineError, TrainingDivergedError, UsageError
 from compressrl.lab import Lab
 from compressrl.networks import modules
 from compressrl.policy import Policy
@@ -466,3 +466,27 @@ def test_actions_out_of_reach_are_refused(algorithm, env_id):
 def test_divergence_is_told():
     with pytest.raises(TrainingDivergedError, match="value_loss"):
         TRPO(**SMALL | {"value_learning_rate": 1e30}).train(lab(steps=300))
+
+
+class Broken(gymnasium.RewardWrapper):
+    """A reward is no number once the pole leans."""
+
+    def reward(self, reward):
+        return np.nan if abs(self.unwrapped.data.qpos[1]) > 0.1 else reward
+
+
+gymnasium.register("OnPolicyBroken-v0", lambda: Broken(gymnasium.make(ENV)), disable_env_checker=True)
+
+
+@BOTH
+def test_an_environment_that_gives_what_is_not_a_number_is_named(algorithm):
+    with pytest.raises(
+        CompressrlError, match="OnPolicyBroken-v0 has given a reward or an observation that is"
+    ):
+        algorithm.train(lab(0, "OnPolicyBroken-v0", steps=300))
+
+
+@pytest.mark.parametrize("option", ["ppo:target_kl=0", "ppo:max_gradient=0", "trpo:value_batch_size=1"])
+def test_options_by_which_nothing_would_be_learnt_are_refused(option):
+    with pytest.raises(OptionError, match=option.partition(":")[2].partition("=")[0]):
+        plugins.create("algorithm", option)
