@@ -148,16 +148,7 @@ class Policy:
         return replace(self, provenance=(*self.provenance, step), **(empty | form))
 
     def __call__(self, observation: Float32Array) -> Float32Array:
-        """Reference execution, single (observation_size,) or batch: numpy, or ONNX Runtime for a graph.
-
-        Raises UsageError for an observation of another size.
-        """
-        shape = np.shape(observation)
-        if shape[-1:] != (self.observation_size,):
-            raise UsageError(
-                f"An observation of this policy has {self.observation_size} numbers; "
-                f"the array has the shape {shape}."
-            )
+        """Reference execution, single (observation_size,) or batch: numpy, or ONNX Runtime for a graph."""
         return self._function(observation)
 
     @functools.cached_property

@@ -17,7 +17,7 @@ from safetensors.torch import save_file as save_tensors
 from torch import nn
 
 from compressrl import policy
-from compressrl.errors import CompressrlError, PipelineError, PolicyFileError, UsageError
+from compressrl.errors import CompressrlError, PipelineError, PolicyFileError
 from compressrl.networks import layers, modules
 from compressrl.policy import FORMAT_VERSION, Policy
 from compressrl.testing import tiny_policy
@@ -73,16 +73,6 @@ def test_one_observation_and_a_batch_agree(form):
     assert subject(batch).dtype == np.float32
     assert subject(batch[0]).shape == (2,)
     np.testing.assert_allclose(np.stack([subject(x) for x in batch]), subject(batch), atol=1e-6)
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_an_observation_of_another_size_is_told(form):
-    subject = tiny_policy(form)
-    for shape in [(), (subject.observation_size + 1,), (subject.observation_size, 2)]:
-        with pytest.raises(
-            UsageError, match=f"has {subject.observation_size} numbers; the array has the shape"
-        ):
-            subject(np.zeros(shape, np.float32))
 
 
 def test_network_and_reference_agree():
