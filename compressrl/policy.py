@@ -96,10 +96,12 @@ class Policy:
             return copy.deepcopy(self.foreign)
         if self.layers is None:
             made = f" (made by: {self.provenance[-1]})" if self.provenance else ""
+            kept = ""
+            if self.form == "graph":
+                kept = "; of modules that it does not know a policy file keeps the graph only"
             raise PipelineError(
                 f"This step needs the float network, but the policy is in {self.form} form{made}. "
-                "Put the quantizer last in the pipeline, or take the policy from before; of modules that it "
-                "does not know a policy file keeps the graph only."
+                f"Put the quantizer last in the pipeline, or take the policy from before{kept}."
             )
         from compressrl.networks import modules
 

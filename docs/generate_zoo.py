@@ -81,10 +81,10 @@ begins with 25,000 random steps, as its authors' code does, and is of seed 1, wh
 and what of the gain is due to the forces, the random steps and the seed was not told apart.
 
 `ddpg`'s anchor is what standing still returns, and so was its former policy's return, 984: that of the
-network as it was drawn, evaluated at step 10,000 before any update, which beat all that came after it.
-(Such a network is no longer taken for the best of a run.) Without the forces, after 25,000 random steps,
-it walks, and falls: the policy is of step 890,000, and returns differ widely from episode to episode and
-from evaluation to evaluation.
+network as it was drawn, evaluated at step 10,000 before any update; nothing after it was confirmed to be
+better. (Such a network is no longer taken for the best of a run.) Without the forces, after 25,000
+random steps, it walks, and falls: the policy is of step 890,000, and returns differ widely from episode
+to episode and from evaluation to evaluation.
 """
 
 

@@ -2,7 +2,7 @@
 #include <math.h>
 
 #if defined(STACK_SUPPORTED)
-/* tanh(v), from exp(-2 |v|). */
+/* tanh(v), from exp(-2 |v|), which `squash` needs anyway; a little closer than `tanh_of`. */
 INLINE lanes tanh_from(lanes small, lanes v) { return with_sign_of((1 - small) / (1 + small), v); }
 
 /* heads [batch][2 size]: means, then logarithms of deviations; noise, action, moved [batch][size] */

@@ -71,6 +71,7 @@ INLINE lanes load(const float *x)
 INLINE void store(float *x, lanes v) { memcpy(x, &v, sizeof v); }
 
 #if LANES == 16
+/* A mask of so many. */
 static __mmask16 first(long count) { return (__mmask16)(count <= 0 ? 0 : count < LANES ? (1 << count) - 1 : 0xffff); }
 
 /* The first `count` of them, then zeros. */
@@ -78,6 +79,7 @@ INLINE lanes load_part(const float *x, long count) { return (lanes)_mm512_maskz_
 
 INLINE void store_part(float *x, lanes v, long count) { _mm512_mask_storeu_ps(x, first(count), (__m512)v); }
 #else
+/* The first `count` of them, then zeros. */
 INLINE lanes load_part(const float *x, long count)
 {
     float some[LANES] = {0};
