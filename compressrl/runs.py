@@ -71,8 +71,9 @@ def train(
 
     algorithm: plugin with options, e.g. "sac:actor_lr=1e-3"
     out:       folder of the run; default runs/train/<algorithm>_<environment>_seed<seed>
-    threads:   of torch and of what follows it. With another number the same seed gives the same weights in
-               the built-in off-policy algorithms on their kernel; elsewhere torch may add in another order
+    threads:   of torch and of what follows it; processes that step `num_envs` of ppo and trpo. With another
+               number the same seed gives the same weights in the built-in off-policy algorithms on their
+               kernel; elsewhere sums may be taken in another order
     Raises UsageError when `out` holds a run of another algorithm, environment, seed or options, or one that
     another process is at.
     """

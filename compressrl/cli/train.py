@@ -53,7 +53,10 @@ def train(
     ] = None,
     device: Annotated[str, typer.Option(help="Torch device of the networks: cpu or cuda.")] = "cpu",
     threads: Annotated[
-        int, typer.Option(min=1, help="Cores that one run may use; sac, td3 and ddpg gain by a second one.")
+        int,
+        typer.Option(
+            min=1, help="Cores that one run may use; ppo and trpo gain with as many num_envs: ppo:num_envs=2."
+        ),
     ] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="The run's record as JSON on stdout.")] = False,
 ) -> None:

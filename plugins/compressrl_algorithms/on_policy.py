@@ -7,11 +7,13 @@ B = T·N, D observation, A action.
 from __future__ import annotations
 
 import copy
+import functools
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, NamedTuple, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -19,7 +21,7 @@ from torch import nn
 
 from compressrl import environments
 from compressrl.errors import UsageError
-from compressrl.interfaces import Float32Array, PolicyFunction
+from compressrl.interfaces import PolicyFunction
 from compressrl.lab import Lab
 from compressrl.networks import layers, modules
 from compressrl.networks.modules import IGNORED_STD, Clip, Standardize
@@ -42,6 +44,7 @@ from compressrl_algorithms.networks import (
 )
 from compressrl_algorithms.normalization import CLIP, RewardScaler, RunningMoments
 from compressrl_algorithms.rollout_buffer import Batch, Rollout, generalized_advantages
+from compressrl_algorithms.rollout_workers import Workers
 
 FARTHEST = 50  # first standard deviations from the middle of the action box to its edge
 ADAM_EPSILON = 1e-5  # as in the authors' code; torch's default is 1e-8
@@ -107,7 +110,7 @@ class PolicyLearner(ABC):
 class OnPolicy(ABC):
     """Options and training of every on-policy algorithm; `name` and `learner` are its own."""
 
-    num_envs: Annotated[int, Option("environments stepped in turn, with one forward pass", low=1)] = 1
+    num_envs: Annotated[int, Option("environments, shared out over --threads processes", low=1)] = 1
     n_steps: Annotated[int, Option("steps of one rollout, all environments together", low=2)] = 1024
     gamma: Annotated[float, Option("discount factor", low=0, high=1)] = 0.99
     gae_lambda: Annotated[float, Option("lambda of generalised advantage estimation", low=0, high=1)] = 0.95
@@ -183,7 +186,9 @@ class Training:
         saved = self.session.resume()
         if saved is not None:
             self.load(saved)
-        workers = Workers(self.lab, self.options.num_envs, self.rng, self.mask_D.float().numpy())
+        # Seeds come from the run's own generator, so that a resumed run meets new episodes.
+        seeds = self.rng.integers(2**31, size=self.options.num_envs).tolist()
+        workers = Workers(self.lab, seeds, self.mask_D.float().numpy(), self._processes())
         self._mark()
         try:
             while self.step < self.session.steps:
@@ -203,7 +208,7 @@ class Training:
         self._consistent = copy.deepcopy(self.state())
 
     def _collect(self, workers: Workers) -> Rollout:
-        rollout = Rollout(self._rollout_length(), self.options.num_envs, self.D, self.box.shape[0])
+        rollout = Rollout.empty(self._rollout_length(), self.options.num_envs, self.D, self.box.shape[0])
         std = np.exp(self.agent.log_std.detach().cpu().numpy())
         noise = std * self.rng.standard_normal(rollout.actions.shape, np.float32)
         for ended in workers.collect(rollout, self._mean_action(), noise):
@@ -218,13 +223,18 @@ class Training:
         total = self.options.n_steps if remaining >= 2 * self.options.n_steps else remaining
         return -(-total // N)
 
+    def _processes(self) -> int:
+        """That step environments: as many as torch has threads, where the policy can be given to another."""
+        to_be_given = os.name == "posix" and isinstance(self._mean_action(), functools.partial)
+        return torch.get_num_threads() if to_be_given else 1
+
     def _mean_action(self) -> PolicyFunction:
         """Numpy where the network is of known layers: three times faster than torch on a few rows."""
         # Eval mode: the ranges that a fake quantizer tracks come from batches, not from single states.
         network = nn.Sequential(*self.inputs, self.agent.mean).eval()
         row = modules.from_module(network)
         if row is not None:
-            return lambda observations: layers.forward(row, observations)
+            return functools.partial(layers.forward, row)
 
         @torch.no_grad()
         def forward(observations: Any) -> Any:
@@ -348,54 +358,6 @@ def minibatches(batch: Batch, size: int, rng: np.random.Generator) -> Iterator[B
     parts = max(1, count // size)
     ends = [2 * (count * part // (2 * parts)) for part in range(1, parts)]
     return map(Batch._make, zip(*(tensor.tensor_split(ends) for tensor in shuffled), strict=True))
-
-
-class Ended(NamedTuple):
-    """A training episode that ended `step` environment steps into a rollout."""
-
-    step: int
-    episode_return: float
-    length: int
-
-
-class Workers:
-    """N environments stepped in turn; each is reset as soon as its episode ends.
-
-    mask_D: 0 for an observation that is shown as zero, else 1
-    """
-
-    def __init__(self, lab: Lab, count: int, rng: np.random.Generator, mask_D: Float32Array) -> None:
-        self.mask_D = mask_D
-        # Seeds come from the run's own generator, so that a resumed run meets new episodes.
-        self.envs = [lab.make_env(int(seed)) for seed in rng.integers(2**31, size=count)]
-        self.observations = np.stack([env.reset()[0] for env in self.envs]) * mask_D
-        self.low, self.high = action_box(self.envs[0]).low, action_box(self.envs[0]).high
-        self.returns, self.lengths = np.zeros(count), np.zeros(count, int)
-
-    def collect(
-        self, rollout: Rollout, mean_action: PolicyFunction, noise_TNA: Float32Array
-    ) -> Iterator[Ended]:
-        """Fill the rollout, one forward pass a step; yields the episodes that end."""
-        for t, noise in enumerate(noise_TNA):
-            rollout.observations[t] = self.observations
-            rollout.actions[t] = actions = mean_action(self.observations) + noise
-            # Only the environment sees the clipped action: the density is that of the sampled one.
-            clipped = np.minimum(np.maximum(actions, self.low), self.high)
-            for n, env in enumerate(self.envs):
-                observation, reward, terminated, truncated, _ = env.step(clipped[n])
-                rollout.next_observations[t, n] = self.observations[n] = observation * self.mask_D
-                rollout.rewards[t, n] = reward
-                rollout.terminated[t, n], rollout.truncated[t, n] = terminated, truncated
-                self.returns[n] += reward
-                self.lengths[n] += 1
-                if terminated or truncated:
-                    yield Ended((t + 1) * len(self.envs), float(self.returns[n]), int(self.lengths[n]))
-                    self.observations[n] = env.reset()[0] * self.mask_D
-                    self.returns[n], self.lengths[n] = 0.0, 0
-
-    def close(self) -> None:
-        for env in self.envs:
-            env.close()
 
 
 def leave_out(standardization: Standardize, mask_D: torch.Tensor) -> None:

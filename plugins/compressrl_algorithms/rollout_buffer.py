@@ -5,28 +5,46 @@ Shapes: T steps, N environments, B = T·N, D observation, A action.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from compressrl.interfaces import Float32Array
 
+if TYPE_CHECKING:
+    import torch
 
-class Rollout:
-    """Preallocated records of T steps in N environments, in environment units.
+
+class Rollout(NamedTuple):
+    """Records of T steps in N environments, in environment units.
 
     `next_observations` holds the observation that the step led to, also where the episode ended there.
     """
 
-    def __init__(self, T: int, N: int, D: int, A: int) -> None:
-        self.observations: Float32Array = np.empty((T, N, D), np.float32)
-        self.next_observations: Float32Array = np.empty((T, N, D), np.float32)
-        self.actions: Float32Array = np.empty((T, N, A), np.float32)  # as sampled, not clipped
-        self.rewards: NDArray[np.float64] = np.empty((T, N))
-        self.terminated: NDArray[np.bool_] = np.empty((T, N), bool)
-        self.truncated: NDArray[np.bool_] = np.empty((T, N), bool)
+    observations: Float32Array  # (T, N, D)
+    next_observations: Float32Array  # (T, N, D)
+    actions: Float32Array  # (T, N, A), as sampled, not clipped
+    rewards: NDArray[np.float64]  # (T, N)
+    terminated: NDArray[np.bool_]  # (T, N)
+    truncated: NDArray[np.bool_]  # (T, N)
+
+    @classmethod
+    def empty(cls, T: int, N: int, D: int, A: int) -> Rollout:
+        """To be filled."""
+        shapes = [(T, N, D), (T, N, D), (T, N, A), (T, N), (T, N), (T, N)]
+        types = [np.float32, np.float32, np.float32, np.float64, np.bool_, np.bool_]
+        return cls(*map(np.empty, shapes, types))
+
+    def split(self, ends: Sequence[int]) -> list[Rollout]:
+        """Views of the environments up to ends[0], from there to ends[1], and so on to the last."""
+        return [Rollout(*parts) for parts in zip(*(np.split(a, ends, axis=1) for a in self), strict=True)]
+
+    def fill(self, other: Rollout) -> None:
+        """With what another of its shape holds."""
+        for mine, theirs in zip(self, other, strict=True):
+            mine[...] = theirs
 
 
 class Batch(NamedTuple):

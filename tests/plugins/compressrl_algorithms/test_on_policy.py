@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from compressrl import options, plugins
+from compressrl import fresh_process, options, plugins
 from compressrl.errors import CompressrlError, OptionError, PipelineError, TrainingDivergedError, UsageError
 from compressrl.lab import Lab
 from compressrl.networks import modules
 from compressrl.policy import Policy
 from compressrl.testing import AlgorithmContract
 from compressrl.training import TrainingSession
-from compressrl_algorithms.on_policy import Training, Workers
+from compressrl_algorithms.on_policy import Training
 from compressrl_algorithms.ppo import PPO
-from compressrl_algorithms.rollout_buffer import Batch, Rollout
+from compressrl_algorithms.rollout_buffer import Batch
 from compressrl_algorithms.trpo import TRPO
 
 ENV = "InvertedPendulum-v5"
@@ -315,60 +315,6 @@ def act(policy):
         return policy.network(torch.from_numpy(observations())).numpy()
 
 
-class Watched(gymnasium.Wrapper):
-    """Remembers actions and observations as the environment sees them."""
-
-    def __init__(self, env):
-        super().__init__(env)
-        self.actions, self.seen = [], []
-
-    def step(self, action):
-        self.actions.append(action.copy())
-        observation, *rest = super().step(action)
-        self.seen.append(observation)
-        return observation, *rest
-
-
-class WatchedLab(Lab):
-    def make_env(self, seed=None):
-        return Watched(super().make_env(seed))
-
-
-@pytest.mark.parametrize("count", [1, 3])
-def test_the_rollout_records_the_observation_that_each_step_led_to(count):
-    mask = np.ones(4, np.float32)
-    workers = Workers(WatchedLab("InvertedPendulum-v5", 0), count, np.random.default_rng(0), mask)
-    rollout = Rollout(80, count, 4, 1)
-    noise = np.random.default_rng(1).normal(0, 5, size=(80, count, 1)).astype(np.float32)
-    ended = list(workers.collect(rollout, lambda x: np.zeros((len(x), 1), np.float32), noise))
-    workers.close()
-    done = rollout.terminated | rollout.truncated
-    assert len(ended) == done.sum() > 3 * count
-    assert sum(e.length for e in ended) + workers.lengths.sum() == 80 * count
-    assert [e.step for e in ended] == [(t + 1) * count for t, _ in np.argwhere(done)]
-    for n, env in enumerate(workers.envs):
-        assert np.array_equal(rollout.next_observations[:, n], env.seen)
-        going_on = ~done[:-1, n]
-        follows = (rollout.observations[1:, n] == rollout.next_observations[:-1, n]).all(axis=1)
-        assert np.array_equal(follows, going_on)
-        assert np.array_equal(rollout.actions[:, n], noise[:, n])
-        assert np.array_equal(np.array(env.actions), np.clip(noise[:, n], -3, 3))
-    assert np.abs(noise).max() > 3
-
-
-def test_a_time_limit_is_a_truncation():
-    workers = Workers(Lab("Pendulum-v1", 0), 2, np.random.default_rng(0), np.ones(3, np.float32))
-    rollout = Rollout(450, 2, 3, 1)
-    ended = list(workers.collect(rollout, lambda x: np.zeros((len(x), 1), np.float32), np.zeros((450, 2, 1))))
-    workers.close()
-    assert np.argwhere(rollout.truncated).tolist() == [[199, 0], [199, 1], [399, 0], [399, 1]]
-    assert not rollout.terminated.any()
-    totals = [rollout.rewards[:200, n].sum() for n in range(2)] + [
-        rollout.rewards[200:400, n].sum() for n in range(2)
-    ]
-    np.testing.assert_allclose([e.episode_return for e in ended], totals)
-
-
 def test_the_value_function_is_fitted_to_the_returns():
     training = Training(TRPO(value_epochs=200), lab())
     x = torch.from_numpy(observations(count=256))
@@ -389,6 +335,42 @@ def test_several_environments(algorithm):
     assert run.training.steps_seen[-1] == 300
     one = algorithm.train(lab(1, steps=300))
     assert (weights(one) != weights(three)).all()
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The processes that runs of two threads have started."""
+    processes, start, before = [], fresh_process.start, torch.get_num_threads()
+    monkeypatch.setattr(fresh_process, "start", lambda *a: processes.append(start(*a)) or processes[-1])
+    torch.set_num_threads(2)
+    yield processes
+    torch.set_num_threads(before)
+
+
+@BOTH
+def test_a_second_thread_steps_half_of_the_environments(algorithm, started):
+    several = dataclasses.replace(algorithm, num_envs=3)
+    first, second = (several.train(lab(1, steps=300)) for _ in range(2))
+    assert np.array_equal(weights(first), weights(second))
+    assert [process.poll() is not None for process in started] == [True, True]
+
+
+@BOTH
+def test_one_environment_or_a_network_that_only_torch_knows_starts_no_process(algorithm, started):
+    algorithm.train(lab(1, steps=64))
+    dataclasses.replace(algorithm, num_envs=3).train(lab(1, steps=64, adapt_actor=mark))
+    assert not started
+
+
+@BOTH
+def test_ctrl_c_ends_the_other_processes_and_the_run_goes_on(algorithm, started, tmp_path):
+    several = dataclasses.replace(algorithm, num_envs=2)
+    with pytest.raises(KeyboardInterrupt):
+        several.train(lab(session=Recording, steps=300, folder=tmp_path, cut=3))
+    assert [process.poll() is not None for process in started] == [True]
+    run = lab(session=Recording, steps=300, folder=tmp_path)
+    several.train(run)
+    assert run.training.steps_seen == [192, 300]
 
 
 @BOTH
