@@ -159,6 +159,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--their-threads", type=int, help="as many by default")
     parser.add_argument("--at-once", type=int, default=1, help="runs side by side, in a process each")
     parser.add_argument("--our-envs", type=int, default=1, help="environments of an on-policy run of ours")
     parser.add_argument(
@@ -180,6 +181,8 @@ def main() -> None:
     if options.cpu_seconds and (options.at_once > 1 or options.threads > 1 or options.their_processes):
         parser.error("--cpu-seconds are those of one thread of one process; more need the clock.")
     sides = Sides(options.our_envs, options.their_envs, options.their_processes)
+    their_threads = options.their_threads or options.threads
+    turns = (("theirs", theirs, their_threads), ("ours", ours, options.threads))
     load = f"{options.at_once} run(s) of {options.threads} thread(s)"
     print(f"{'':28}{'ours':>8}{'SB3':>8}{'ratio':>7}   steps/s, {load}")
     for env_id in options.env or ENVIRONMENTS:
@@ -188,8 +191,8 @@ def main() -> None:
         for algorithm in options.algo or (*OFF_POLICY, *ON_POLICY):
             rates: dict[str, list[float]] = {"ours": [], "theirs": [], "sbx": []}
             for _ in range(options.rounds):
-                for who, train in (("theirs", theirs), ("ours", ours)):
-                    run = (train, algorithm, env_id, options.steps, options.threads, sides)
+                for who, train, threads in turns:
+                    run = (train, algorithm, env_id, options.steps, threads, sides)
                     rates[who].append(rate(options.at_once, *run))
                 if algorithm in OFF_POLICY and options.sbx:
                     rates["sbx"].append(sbx_rate(options.sbx, algorithm, env_id, options.steps))
