@@ -12,6 +12,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Sequence
+from multiprocessing import connection
 from typing import IO, Any
 
 THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -49,6 +50,22 @@ def instruct(process: subprocess.Popen[bytes], module: str, arguments: tuple[Any
     with contextlib.suppress(BrokenPipeError):  # who waits for its results sees its end
         pickle.dump((sys.path, module, arguments), process.stdin)
         process.stdin.flush()
+
+
+def converse(
+    module: str, *arguments: Any, output: int | IO[bytes] = 2
+) -> tuple[connection.Connection, subprocess.Popen[bytes]]:
+    """A process that runs `main(descriptor, *arguments)` of this module, and the connection to it.
+
+    descriptor: of its end of the connection
+    output:     as of `start`
+    """
+    ours, theirs = connection.Pipe()
+    with theirs:
+        descriptor = theirs.fileno()
+        process = start([descriptor], output)
+    instruct(process, module, (descriptor, *arguments))
+    return ours, process
 
 
 def end(process: subprocess.Popen[bytes]) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
@@ -84,11 +83,7 @@ class _Trainer:
 
     def __init__(self, run: Run, progress: Progress) -> None:
         self.run, self.progress = run, progress
-        self.connection, theirs = connection.Pipe()
-        with theirs:
-            descriptor = theirs.fileno()
-            self.process: subprocess.Popen[bytes] = fresh_process.start([descriptor])
-        fresh_process.instruct(self.process, __name__, (descriptor, run))
+        self.connection, self.process = fresh_process.converse(__name__, run)
 
     def hear(self) -> dict[str, Any] | CompressrlError | None:
         """Pass progress on; a record or an error is the end."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import subprocess
 from collections.abc import Iterator
 from multiprocessing import connection
 from types import TracebackType
@@ -94,11 +93,7 @@ class _Worker:
     attempt: int
 
     def __init__(self, log: IO[bytes]) -> None:
-        self.connection, theirs = connection.Pipe()
-        with theirs:
-            descriptor = theirs.fileno()
-            self.process: subprocess.Popen[bytes] = fresh_process.start([descriptor], log)
-        fresh_process.instruct(self.process, local_worker.__name__, (descriptor,))
+        self.connection, self.process = fresh_process.converse(local_worker.__name__, output=log)
 
     def send(self) -> None:
         # Where it has died, its connection reads as ended.

@@ -115,11 +115,7 @@ class _Other:
 
     def __init__(self, env_id: str, seeds: np.ndarray, equipment: bytes) -> None:
         self.env_id, self.count = env_id, len(seeds)
-        self.connection, theirs = connection.Pipe()
-        with theirs:
-            descriptor = theirs.fileno()
-            self.process = fresh_process.start([descriptor])
-        fresh_process.instruct(self.process, __name__, (descriptor, equipment, seeds))
+        self.connection, self.process = fresh_process.converse(__name__, equipment, seeds)
 
     def give(self, mean_action: PolicyFunction, noise_TNA: Float32Array) -> None:
         with contextlib.suppress(BrokenPipeError):  # `take` sees its end
