@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import functools
 import math
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -224,14 +223,16 @@ class Training:
         return -(-total // N)
 
     def _processes(self) -> int:
-        """That step environments: as many as torch has threads, where the policy can be given to another."""
-        to_be_given = os.name == "posix" and isinstance(self._mean_action(), functools.partial)
-        return torch.get_num_threads() if to_be_given else 1
+        """That step environments: as many as torch has threads, where others can be given the policy."""
+        return 1 if modules.from_module(self._network()) is None else torch.get_num_threads()
+
+    def _network(self) -> nn.Sequential:
+        # Eval mode: the ranges that a fake quantizer tracks come from batches, not from single states.
+        return nn.Sequential(*self.inputs, self.agent.mean).eval()
 
     def _mean_action(self) -> PolicyFunction:
         """Numpy where the network is of known layers: three times faster than torch on a few rows."""
-        # Eval mode: the ranges that a fake quantizer tracks come from batches, not from single states.
-        network = nn.Sequential(*self.inputs, self.agent.mean).eval()
+        network = self._network()
         row = modules.from_module(network)
         if row is not None:
             return functools.partial(layers.forward, row)
