@@ -5,9 +5,9 @@ and number of updates, by each library's own training loop. Counted are the step
 the times at which the environment was stepped, or at which updates from a rollout ended; no evaluation falls
 into them. Medians over the rounds.
 With --at-once 2 two runs of a side share the machine, as `train --seeds` has them do; their rates are added.
-On-policy Stable-Baselines3 is faster with several environments, stepped in turn with one forward pass
-(--their-envs 8) or by a process each (--their-processes besides); ours steps several (--our-envs) by as many
-processes as it has threads. The rollout keeps its 2048 steps.
+On-policy Stable-Baselines3 is faster with several environments, stepped in turn with one forward pass:
+--their-envs 8 (--their-processes gives each a process). Ours steps several (--our-envs) by as many processes
+as it has threads. The rollout keeps its 2048 steps.
 """
 
 from __future__ import annotations
