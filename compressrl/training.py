@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from compressrl.policy import Policy
 
 CHECKPOINT = "checkpoint.pt"
-CHECKPOINT_FORMAT = 3  # to be raised where an algorithm keeps the same things in another order
+CHECKPOINT_FORMAT = 4  # to be raised where an algorithm keeps the same things in another order
 LATEST_POLICY = "latest.policy"
 BEST_POLICY = "best.policy"
 LEARNING_CURVE = "learning_curve.csv"

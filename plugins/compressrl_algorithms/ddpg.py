@@ -60,10 +60,17 @@ class DDPGLearner(Learner):
     def update(
         self, batch: Batch, generator: torch.Generator, *, hold_actor: bool = False
     ) -> Mapping[str, Scalar]:
+        return self.repeater(self.carry_out, batch, generator, hold_actor=hold_actor, delayed=True)
+
+    def carry_out(
+        self, batch: Batch, generator: torch.Generator, *, hold_actor: bool, delayed: bool
+    ) -> dict[str, Scalar]:
+        """Update the critics; if the delayed ones are due, the actor (unless held) and the targets."""
         values = {"critic_loss": self.update_critics(batch, generator)}
-        if not hold_actor:
+        if delayed and not hold_actor:
             values["actor_loss"] = self.update_actor(batch.observation)
-        self.update_targets()
+        if delayed:
+            self.update_targets()
         return values
 
     def bellman_target(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:

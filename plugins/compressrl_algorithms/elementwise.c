@@ -27,8 +27,9 @@ void squash(const float *heads, const float *noise, long batch, long size, float
 }
 
 void squash_gradient(const float *heads, const float *action, const float *moved, const float *of_action,
-                     float of_log_prob, long batch, long size, float low, float high, float *gradient)
+                     const float *log_alpha, long batch, long size, float low, float high, float *gradient)
 {
+    const float of_log_prob = expf(*log_alpha) / (float)batch;
     for (long b = 0; b < batch; b++)
         for (long a = 0; a < size; a++) {
             const long i = b * size + a, loc = 2 * b * size + a, log_std = loc + size;
@@ -83,13 +84,15 @@ double value_loss(const float *values, long count, long batch, float *gradient)
     return -sum / (double)batch;
 }
 
+/* log_prob, and with it log_alpha, may be NULL */
 void bellman_target(const float *reward, long reward_stride, const float *not_terminated, long not_terminated_stride,
-                    const float *values, long count, long batch, const float *bonus, float weight, float gamma,
-                    float *target)
+                    const float *values, long count, long batch, const float *log_prob, const float *log_alpha,
+                    float gamma, float *target)
 {
+    const float alpha = log_prob ? expf(*log_alpha) : 0;
     for (long b = 0; b < batch; b++) {
         long which;
-        const float value = lowest_of(values, count, batch, b, &which) + (bonus ? weight * bonus[b] : 0);
+        const float value = lowest_of(values, count, batch, b, &which) - (log_prob ? alpha * log_prob[b] : 0);
         target[b] = reward[b * reward_stride] + gamma * not_terminated[b * not_terminated_stride] * value;
     }
 }
@@ -112,6 +115,14 @@ static double mean_of(const float *x, long size)
     for (long i = 0; i < size; i++)
         sum += x[i];
     return sum / (double)size;
+}
+
+/* Returns the mean of log_prob. */
+double temperature_gradient(const float *log_prob, long batch, float target_entropy, float *gradient)
+{
+    const double mean = mean_of(log_prob, batch);
+    *gradient = -(float)(mean + target_entropy);
+    return mean;
 }
 
 static double deviation_of(const float *x, long size, double mean)

@@ -57,15 +57,16 @@ def squash(heads_BH: torch.Tensor, noise_BA: torch.Tensor) -> Sample:
 
 
 def squash_gradient(
-    heads_BH: torch.Tensor, sample: Sample, of_action_BA: torch.Tensor, of_log_prob: Scalar
+    heads_BH: torch.Tensor, sample: Sample, of_action_BA: torch.Tensor, log_alpha: torch.Tensor
 ) -> torch.Tensor:
-    """Gradient of the heads, from that of a sample's action and (one number for all rows) its log-density.
+    """Gradient of the heads below the mean of alpha log_prob, and below what the action's gradient is of.
 
     Where u moves, tanh(u) moves by 1 - tanh²(u) and the log-density by 2 tanh(u). Where log_std moves, u does
     by std * noise, and the log-density falls by itself; a clamped log_std does not count.
     """
     library, (batch, size) = kernel(), of_action_BA.shape
-    if library is None or not takes(heads_BH, of_action_BA):
+    if library is None or not takes(heads_BH, of_action_BA, log_alpha):
+        of_log_prob = log_alpha.detach().exp() / batch
         log_std_BA = heads_BH[:, size:]
         of_u_BA = of_action_BA * (1 - sample.action.square()) + 2 * of_log_prob * sample.action
         within = (log_std_BA >= LOG_STD_MIN) & (log_std_BA <= LOG_STD_MAX)
@@ -73,7 +74,7 @@ def squash_gradient(
     gradient_BH = torch.empty(batch, 2 * size)
     library.squash_gradient(
         heads_BH.data_ptr(), sample.action.data_ptr(), sample.moved.data_ptr(), of_action_BA.data_ptr(),
-        float(of_log_prob), batch, size, LOG_STD_MIN, LOG_STD_MAX, gradient_BH.data_ptr(),
+        log_alpha.data_ptr(), batch, size, LOG_STD_MIN, LOG_STD_MAX, gradient_BH.data_ptr(),
     )  # fmt: skip
     return gradient_BH
 
@@ -132,21 +133,38 @@ def bellman_target(
     not_terminated_B: torch.Tensor,
     values_NB: torch.Tensor,
     gamma: float,
-    bonus_B: torch.Tensor | None = None,
-    weight: Scalar = 0.0,
+    soft: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """Reward and, unless terminated, gamma times the lowest value plus the weighted bonus (B,)."""
+    """Reward and, unless terminated, gamma times the lowest value (B,).
+
+    soft: log_prob (B,) and log_alpha (); alpha log_prob is then subtracted from the value
+    """
     library, (count, batch) = kernel(), values_NB.shape
     if library is None or not takes(values_NB):
-        value_B = values_NB.amin(dim=0) + (0.0 if bonus_B is None else weight * bonus_B)
+        value_B = values_NB.amin(dim=0)
+        if soft:
+            value_B = value_B - soft[1].detach().exp() * soft[0]
         return reward_B + gamma * not_terminated_B * value_B
     target_B = torch.empty(batch)
     library.bellman_target(
         reward_B.data_ptr(), reward_B.stride(0), not_terminated_B.data_ptr(), not_terminated_B.stride(0),
-        values_NB.data_ptr(), count, batch, None if bonus_B is None else bonus_B.data_ptr(), float(weight),
+        values_NB.data_ptr(), count, batch, *((part.data_ptr() for part in soft) if soft else (None, None)),
         gamma, target_B.data_ptr(),
     )  # fmt: skip
     return target_B
+
+
+def temperature_gradient(log_prob_B: torch.Tensor, target_entropy: float) -> tuple[Scalar, torch.Tensor]:
+    """The mean of log_prob, and the gradient () of log_alpha below minus log_alpha (log_prob + target)."""
+    library = kernel()
+    if library is None or not takes(log_prob_B):
+        mean = log_prob_B.mean()
+        return mean, -(mean + target_entropy)
+    gradient = torch.empty(())
+    mean = library.temperature_gradient(
+        log_prob_B.data_ptr(), len(log_prob_B), target_entropy, gradient.data_ptr()
+    )
+    return mean, gradient
 
 
 def squared_error(values_NB: torch.Tensor, target_B: torch.Tensor) -> tuple[Scalar, torch.Tensor]:

@@ -10,6 +10,7 @@ from importlib import resources
 import torch
 
 from compressrl.c_code import c_compiler
+from compressrl_algorithms import recording
 
 POINTER, LONG, INT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
 FLOAT, DOUBLE = ctypes.c_float, ctypes.c_double
@@ -26,16 +27,17 @@ SIGNATURES = {
     "stack_regress": [POINTER] * 5,
     "stack_value_loss": [POINTER, INT, *[POINTER] * 3],
     "squash": [POINTER, POINTER, LONG, LONG, FLOAT, FLOAT, *[POINTER] * 3],
-    "squash_gradient": [*[POINTER] * 4, FLOAT, LONG, LONG, FLOAT, FLOAT, POINTER],
+    "squash_gradient": [*[POINTER] * 5, LONG, LONG, FLOAT, FLOAT, POINTER],
     "noisy_tanh": [POINTER, POINTER, LONG, FLOAT, FLOAT, POINTER],
     "tanh_gradient": [POINTER, POINTER, LONG, POINTER],
     "value_loss": [POINTER, LONG, LONG, POINTER],
-    "bellman_target": [*[POINTER, LONG] * 2, POINTER, LONG, LONG, POINTER, FLOAT, FLOAT, POINTER],
+    "bellman_target": [*[POINTER, LONG] * 2, POINTER, LONG, LONG, POINTER, POINTER, FLOAT, POINTER],
+    "temperature_gradient": [POINTER, LONG, FLOAT, POINTER],
     "squared_error": [POINTER, POINTER, LONG, LONG, POINTER],
     "clipped_surrogate": [*[POINTER] * 5, LONG, LONG, FLOAT, FLOAT, *[POINTER] * 3],
     "polyak": [POINTER, POINTER, LONG, FLOAT],
 }
-RETURN_DOUBLE = ("squared_error", "value_loss", "stack_regress", "stack_value_loss")
+RETURN_DOUBLE = ("squared_error", "value_loss", "temperature_gradient", "stack_regress", "stack_value_loss")
 
 
 class Stack(ctypes.Structure):
@@ -86,11 +88,13 @@ def kernel(*, bfloat16: bool = False) -> ctypes.CDLL | None:
     library = _compiled(source, *flags, "-fopenmp") or _compiled(source, *flags)
     if library is None or not library.stack_supported():
         return None
-    for name, signature in SIGNATURES.items():
-        getattr(library, name).argtypes = signature
     for name in RETURN_DOUBLE:
         getattr(library, name).restype = DOUBLE
     library.stack_kept_bytes.restype = library.stack_scratch_bytes.restype = LONG
+    for name, signature in SIGNATURES.items():
+        function = getattr(library, name)
+        function.argtypes = signature
+        setattr(library, name, recording.noted(function))
     return library
 
 
@@ -109,6 +113,7 @@ def scratch(size: int) -> int:
     memory = getattr(_threads, "scratch", None)
     if memory is None or len(memory) < size:
         memory = _threads.scratch = torch.empty(size, dtype=torch.uint8)
+    recording.keep(memory)
     return memory.data_ptr()
 
 

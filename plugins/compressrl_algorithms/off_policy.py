@@ -27,6 +27,7 @@ from compressrl.training import TrainingSession
 from compressrl_algorithms import networks
 from compressrl_algorithms.adam import Adam
 from compressrl_algorithms.elementwise import Scalar
+from compressrl_algorithms.recording import Repeater
 from compressrl_algorithms.replay_buffer import Batch, ReplayBuffer
 
 LOG_EVERY_UPDATES = 1000
@@ -38,12 +39,17 @@ class Learner(nn.Module, ABC):
     actor:      observation to the pre-tanh mean, a row of layers; it is what is deployed
     network:    the same with all its heads, as it is evaluated and learns
     optimizers: by name, for the checkpoint
+    repeater:   carries out updates
     Everything else that must survive a checkpoint is a parameter or buffer of this module.
     """
 
     actor: nn.Sequential
     network: networks.Actor
     optimizers: dict[str, Adam]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.repeater = Repeater()
 
     @abstractmethod
     def explore(self, observation_BD: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -112,6 +118,36 @@ class OffPolicyAlgorithm(ABC):
             env.close()
 
 
+class _Explorer:
+    """Tries actions out, one at a time in the same memory, so that it can be repeated."""
+
+    def __init__(
+        self, learner: Learner, observation_size: int, device: str, generator: torch.Generator
+    ) -> None:
+        self.learner, self.generator, self.repeater = learner, generator, Repeater()
+        self.observation_1D = torch.empty(1, observation_size, device=device)
+        self.row = self.observation_1D.numpy()[0] if self.observation_1D.is_cpu else None  # the same memory
+        self.latest_1A = torch.empty(0)
+        self.action: Float32Array = np.empty(0, np.float32)  # what it holds
+
+    def act(self, observation: Float32Array) -> Float32Array:
+        """The action (A,), which stands there until the next one."""
+        if self.learner.network.stack is None:
+            # Eval mode: the ranges that a fake quantizer tracks come from batches, not from single states.
+            self.learner.eval()
+        if self.row is None:
+            self.observation_1D.copy_(torch.from_numpy(observation))
+        else:
+            self.row[:] = observation
+        action_1A = self.repeater(self._explore, self.observation_1D, self.generator)["action"]
+        if action_1A is not self.latest_1A:
+            self.latest_1A, self.action = action_1A, action_1A[0].cpu().numpy()
+        return self.action
+
+    def _explore(self, observation_1D: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        return {"action": self.learner.explore(observation_1D, generator)}
+
+
 class _Run:
     """One training run: environment, learner, replay memory and counters."""
 
@@ -133,6 +169,7 @@ class _Run:
         self.generator = torch.Generator(self.session.device).manual_seed(lab.seed)
         capacity = min(algorithm.buffer_size, self.session.steps)
         self.replay = ReplayBuffer(capacity, *sizes, self.session.device)
+        self.explorer = _Explorer(self.learner, sizes[0], self.session.device, self.generator)
         self.step = self.updates = 0
         self.random_steps = self.learning_starts = algorithm.learning_starts
         self.actor_starts = 0
@@ -188,17 +225,12 @@ class _Run:
         masked: Float32Array = observation * self.mask_D
         return masked
 
-    @torch.no_grad()
     def _act(self, observation: Float32Array) -> Float32Array:
-        """The action to try out, (A,) in (-1, 1)."""
+        """The action to try out, (A,) in (-1, 1), which stands there until the next one."""
         if self.step < self.random_steps:
             size, device = self.template.action_size, self.session.device
             return (torch.rand(size, generator=self.generator, device=device) * 2 - 1).cpu().numpy()
-        observation_1D = torch.from_numpy(observation).to(self.session.device).unsqueeze(0)
-        if self.learner.network.stack is None:
-            # Eval mode: the ranges that a fake quantizer tracks come from batches, not from single states.
-            self.learner.eval()
-        return self.learner.explore(observation_1D, self.generator)[0].cpu().numpy()
+        return self.explorer.act(observation)
 
     def _update(self) -> None:
         if self.learner.network.stack is None:

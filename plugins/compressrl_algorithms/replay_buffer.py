@@ -40,7 +40,7 @@ class ReplayBuffer:
             ) from error
         self._table = self._rows.numpy() if self._rows.is_cpu else None  # the same memory
         self._row = np.empty(sum(self._widths), dtype=np.float32)  # on its way to another device
-        self._batches: dict[int, tuple[torch.Tensor, Batch]] = {}  # by size
+        self._batches: dict[int, tuple[torch.Tensor, torch.Tensor, Batch]] = {}  # by size
         self._inserted = 0
 
     def __len__(self) -> int:
@@ -68,17 +68,18 @@ class ReplayBuffer:
 
     def sample(self, count: int, generator: torch.Generator) -> Batch:
         """Draw `count` transitions, which stand there until the next draw."""
-        index = torch.randint(len(self), (count,), generator=generator, device=self._rows.device)
-        rows, batch = self._drawn(count)
+        index, rows, batch = self._drawn(count)
+        index.random_(0, len(self), generator=generator)
         torch.index_select(self._rows, 0, index, out=rows)
         return batch
 
-    def _drawn(self, count: int) -> tuple[torch.Tensor, Batch]:
-        """Rows for so many transitions and views of their parts, made once."""
+    def _drawn(self, count: int) -> tuple[torch.Tensor, torch.Tensor, Batch]:
+        """Places and rows for so many transitions and views of their parts, made once."""
         if count not in self._batches:
             rows = self._rows.new_empty(count, self._rows.shape[1])
             observation, action, reward, not_terminated, successor = torch.split(rows, self._widths, dim=1)
             self._batches[count] = (
+                torch.empty(count, dtype=torch.int64, device=rows.device),
                 rows,
                 Batch(observation, action, reward.squeeze(1), not_terminated.squeeze(1), successor),
             )

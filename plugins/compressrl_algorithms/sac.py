@@ -67,47 +67,45 @@ class SACLearner(Learner):
         self, batch: Batch, generator: torch.Generator, *, hold_actor: bool = False
     ) -> Mapping[str, Scalar]:
         alpha = math.exp(self.log_alpha.item())
-        values: dict[str, Scalar] = {"critic_loss": self._update_critics(batch, alpha, generator)}
+        values = self.repeater(self._update, batch, generator, hold_actor=hold_actor)
+        if hold_actor:
+            return values
+        log_prob = values["log_prob"]
+        actor_loss = values["value_loss"] + alpha * log_prob
+        said = {"actor_loss": actor_loss, "temperature": alpha, "entropy": -log_prob}
+        return {"critic_loss": values["critic_loss"], **said}
+
+    def _update(self, batch: Batch, generator: torch.Generator, *, hold_actor: bool) -> dict[str, Scalar]:
+        target_B = self.bellman_target(batch, generator)
+        optimizer = self.optimizers["critics"]
+        values = {"critic_loss": self.critics.regress(batch.observation, batch.action, target_B, optimizer)}
         if not hold_actor:
-            actor_loss, log_prob = self._update_actor(batch.observation, alpha, generator)
-            self._update_temperature(log_prob)
-            values |= {"actor_loss": actor_loss, "temperature": alpha, "entropy": -log_prob}
+            values |= self._update_actor(batch.observation, generator)
         networks.polyak(self.targets, self.critics, self.options.tau)
         return values
 
-    def bellman_target(self, batch: Batch, alpha: float, generator: torch.Generator) -> torch.Tensor:
-        """Soft Bellman target (B,): SAC eq. 3, with the lower one of two critics."""
+    def bellman_target(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+        """Soft Bellman target (B,): SAC eq. 3, with the lower one of two critics; what eq. 5 regresses on."""
         action, log_prob, _ = self.sample(batch.next_observation, generator)
         values_NB = self.targets(batch.next_observation, action)
         return elementwise.bellman_target(
-            batch.reward, batch.not_terminated, values_NB, self.options.gamma, log_prob, -alpha
+            batch.reward, batch.not_terminated, values_NB, self.options.gamma, (log_prob, self.log_alpha)
         )
 
-    def _update_critics(self, batch: Batch, alpha: float, generator: torch.Generator) -> Scalar:
-        """SAC eq. 5."""
-        target_B = self.bellman_target(batch, alpha, generator)
-        return self.critics.regress(batch.observation, batch.action, target_B, self.optimizers["critics"])
+    def _update_actor(self, observation_BD: torch.Tensor, generator: torch.Generator) -> dict[str, Scalar]:
+        """One step down the mean of alpha log_prob - value, SAC eq. 9; its gradient is eq. 10.
 
-    def _update_actor(
-        self, observation_BD: torch.Tensor, alpha: float, generator: torch.Generator
-    ) -> tuple[Scalar, torch.Tensor]:
-        """One step down the mean of alpha log_prob - value, SAC eq. 9; its gradient is eq. 10."""
+        And one on log(alpha), which keeps alpha positive, as the authors' code does: down -log(alpha)
+        (log_prob + target entropy), SAC eq. 18.
+        """
         heads_BH = self.network.learn(observation_BD)
         sample = elementwise.squash(heads_BH, self._noise(heads_BH, generator))
         value_loss, of_action_BA = self.critics.value_loss(observation_BD, sample.action)
-        of_log_prob = alpha / len(observation_BD)
-        self.network.descend(
-            elementwise.squash_gradient(heads_BH, sample, of_action_BA, of_log_prob), self.optimizers["actor"]
-        )
-        log_prob = sample.log_prob.mean()
-        return value_loss + alpha * log_prob, log_prob
-
-    def _update_temperature(self, log_prob: torch.Tensor) -> None:
-        """One step down -log_alpha (log_prob + target entropy): SAC eq. 18.
-
-        On log(alpha), which keeps alpha positive, as the authors' code does.
-        """
-        self.optimizers["temperature"].descend([-(log_prob + self.target_entropy)])
+        gradient_BH = elementwise.squash_gradient(heads_BH, sample, of_action_BA, self.log_alpha)
+        self.network.descend(gradient_BH, self.optimizers["actor"])
+        log_prob, gradient = elementwise.temperature_gradient(sample.log_prob, self.target_entropy)
+        self.optimizers["temperature"].descend([gradient])
+        return {"value_loss": value_loss, "log_prob": log_prob}
 
 
 @dataclass(frozen=True)

@@ -46,12 +46,17 @@ class TD3Learner(DDPGLearner):
     The lower one of the critics is taken in `bellman_target`, which for DDPG sees one only.
     """
 
-    updates: torch.Tensor  # how many there were, () int64
+    updates: int = 0  # that there were
 
     def __init__(self, options: TD3, setup: Setup) -> None:
         super().__init__(options, setup)
         self.td3 = options
-        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+
+    def get_extra_state(self) -> int:
+        return self.updates
+
+    def set_extra_state(self, state: int) -> None:
+        self.updates = state
 
     def target_action(self, observation_BD: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Target policy smoothing: the target actor's action (B, A) plus clipped noise, TD3 eq. 14."""
@@ -62,10 +67,6 @@ class TD3Learner(DDPGLearner):
     def update(
         self, batch: Batch, generator: torch.Generator, *, hold_actor: bool = False
     ) -> Mapping[str, Scalar]:
-        values = {"critic_loss": self.update_critics(batch, generator)}
         self.updates += 1
-        if int(self.updates) % self.td3.policy_delay == 0:
-            if not hold_actor:
-                values["actor_loss"] = self.update_actor(batch.observation)
-            self.update_targets()
-        return values
+        delayed = self.updates % self.td3.policy_delay == 0
+        return self.repeater(self.carry_out, batch, generator, hold_actor=hold_actor, delayed=delayed)

@@ -43,7 +43,7 @@ def test_log_probability_stays_finite_where_tanh_rounds_to_one():
     sample = squash(heads, torch.zeros(1, 2))
     assert sample.action.tolist() == [[1.0, -1.0]]
     assert math.isfinite(sample.log_prob.item())
-    gradient = elementwise.squash_gradient(heads, sample, torch.ones(1, 2), 1.0)
+    gradient = elementwise.squash_gradient(heads, sample, torch.ones(1, 2), torch.zeros(()))
     assert gradient.isfinite().all()
 
 
@@ -55,8 +55,8 @@ def test_the_gradient_is_autograds():
     log_std = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
     u = loc + log_std.exp() * noise
     slope = 2 * (math.log(2) - u - torch.nn.functional.softplus(-2 * u))
-    ((u.tanh() * of_action).sum() + 0.7 * (-log_std - slope).sum()).backward()
-    found = elementwise.squash_gradient(heads, squash(heads, noise), of_action, 0.7)
+    ((u.tanh() * of_action).sum() + 0.7 * (-log_std - slope).sum(1).mean()).backward()
+    found = elementwise.squash_gradient(heads, squash(heads, noise), of_action, torch.tensor(0.7).log())
     torch.testing.assert_close(found, leaf.grad, rtol=1e-4, atol=1e-5)
 
 
@@ -72,13 +72,15 @@ def test_losses_and_their_gradients(count):
         torch.testing.assert_close(gradient, torch.autograd.grad(expected, values)[0])
 
 
-def test_the_target_is_the_lowest_value_with_its_bonus_discounted_unless_terminated():
-    table, values, bonus = normal(9, 4), normal(2, 9, seed=1), normal(9, seed=2)
+def test_the_target_is_the_lowest_value_perhaps_softened_discounted_unless_terminated():
+    table, values, log_prob = normal(9, 4), normal(2, 9, seed=1), normal(9, seed=2)
     reward, not_terminated = table[:, 1], (table[:, 2] > 0).float()
     found = elementwise.bellman_target(reward, not_terminated, values, 0.9)
     torch.testing.assert_close(found, reward + 0.9 * not_terminated * torch.minimum(*values))
-    found = elementwise.bellman_target(reward, not_terminated, values, 0.9, bonus, -0.3)
-    expected = reward + 0.9 * not_terminated * (torch.minimum(*values) - 0.3 * bonus)
+    found = elementwise.bellman_target(
+        reward, not_terminated, values, 0.9, (log_prob, torch.tensor(0.3).log())
+    )
+    expected = reward + 0.9 * not_terminated * (torch.minimum(*values) - 0.3 * log_prob)
     torch.testing.assert_close(found, expected)
 
 
@@ -96,8 +98,9 @@ def test_what_does_not_lie_in_one_piece_is_taken_all_the_same():
     pieces = [x.contiguous() for x in (heads, noise, of_action)]
     sample, expected = squash(heads, noise), squash(*pieces[:2])
     torch.testing.assert_close(sample, expected)
-    found = elementwise.squash_gradient(heads, sample, of_action, 0.7)
-    torch.testing.assert_close(found, elementwise.squash_gradient(pieces[0], expected, pieces[2], 0.7))
+    at_one = torch.zeros(())
+    found = elementwise.squash_gradient(heads, sample, of_action, at_one)
+    torch.testing.assert_close(found, elementwise.squash_gradient(pieces[0], expected, pieces[2], at_one))
     values, target = normal(9, 2).T, normal(9, 3, seed=1)[:, 1]
     assert float(elementwise.value_loss(values)[0]) == pytest.approx(-values.amin(dim=0).mean().item())
     _, gradient = elementwise.squared_error(values, target)
@@ -115,6 +118,11 @@ def test_tanh_with_noise_and_its_gradient():
         noisy = (action.detach() + (scale * noise).clamp(-most, most)).clamp(-1, 1)
         assert (noisy.abs() == 1).any()
         torch.testing.assert_close(elementwise.noisy_tanh(heads.detach(), noise, scale, most), noisy)
+
+
+def test_the_temperatures_gradient_is_minus_what_the_entropy_lacks():
+    mean, gradient = elementwise.temperature_gradient(torch.tensor([1.0, 2.0, 6.0]), -2.0)
+    assert (float(mean), gradient.item(), gradient.shape) == (pytest.approx(3.0), pytest.approx(-1.0), ())
 
 
 def test_polyak():

@@ -13,6 +13,11 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+def at_temperature(learner, alpha):
+    learner.log_alpha.data.fill_(math.log(alpha) if alpha else -math.inf)
+    return learner
+
+
 @pytest.mark.parametrize("log_std", [-1.0, 3.0])
 def test_the_actors_gradient_is_that_of_its_loss(learner_of, batch_of, gradient_taken_by, log_std):
     """SAC eq. 9 by autograd: log_std within its bounds, or beyond for some states."""
@@ -21,7 +26,8 @@ def test_the_actors_gradient_is_that_of_its_loss(learner_of, batch_of, gradient_
         learner.log_std.bias.fill_(log_std)
         learner.log_std.weight.mul_(10)
     alpha, noise = 0.3, torch.randn(32, 2, generator=generator())
-    found = gradient_taken_by(lambda: learner._update_actor(observation, alpha, generator()))
+    at_temperature(learner, alpha)
+    found = gradient_taken_by(lambda: learner._update_actor(observation, generator()))
 
     features = learner.actor[:-1](observation)
     loc, raw = learner.actor[-1](features), learner.log_std(features)
@@ -60,7 +66,7 @@ def test_target_is_the_soft_bellman_equation_with_the_lower_critic(learner_of, b
     learner, batch = learner_of(SAC), batch_of()
     with torch.no_grad():
         learner.critics.stack.vector.zero_()  # apart from their targets, which the equation uses
-    target = learner.bellman_target(batch, 0.3, generator())
+    target = at_temperature(learner, 0.3).bellman_target(batch, generator())
     with torch.no_grad():
         action, log_prob, _ = learner.sample(batch.next_observation, generator())
         first, second = learner.targets(batch.next_observation, action)
@@ -72,25 +78,26 @@ def test_target_is_the_soft_bellman_equation_with_the_lower_critic(learner_of, b
 
 def test_a_terminal_state_has_no_value_and_no_entropy(learner_of, batch_of):
     batch = batch_of(not_terminated=0.0)
-    target = learner_of(SAC).bellman_target(batch, 0.3, generator())
+    target = learner_of(SAC).bellman_target(batch, generator())
     torch.testing.assert_close(target, batch.reward)
 
 
 def test_critics_descend_on_half_the_squared_error_of_both_and_nothing_else_moves(
     learner_of, batch_of, snapshot
 ):
-    learner, batch = learner_of(SAC, critic_lr=1e-2), batch_of()
+    learner, batch = at_temperature(learner_of(SAC, critic_lr=1e-2, tau=0.0), 0.0), batch_of()
     others_changed = [snapshot(part) for part in (learner.actor, learner.log_std, learner.targets)]
-    target = learner.bellman_target(batch, 0.0, generator())
+    target = learner.bellman_target(batch, generator())
     error = (learner.critics(batch.observation, batch.action) - target).square().mean()
-    losses = [float(learner._update_critics(batch, 0.0, generator())) for _ in range(200)]
+    losses = [float(learner.update(batch, generator(), hold_actor=True)["critic_loss"]) for _ in range(200)]
     assert losses[0] == pytest.approx(error.item())
     assert losses[-1] < 0.1 * losses[0]
     assert not any(changed() for changed in others_changed)
 
 
 def test_the_actor_climbs_the_lower_critic_and_leaves_the_critics_alone(learner_of, batch_of, snapshot):
-    learner, observation = learner_of(SAC, actor_lr=1e-2), batch_of().observation
+    learner, observation = learner_of(SAC, actor_lr=1e-2, temperature_lr=0.0), batch_of().observation
+    at_temperature(learner, 0.0)
     learner.critics.stack.vector.data.mul_(2.0)  # so that actions matter
     critics_changed = snapshot(learner.critics)
 
@@ -101,22 +108,25 @@ def test_the_actor_climbs_the_lower_critic_and_leaves_the_critics_alone(learner_
 
     before = value()
     for _ in range(100):
-        learner._update_actor(observation, 0.0, generator())
+        learner._update_actor(observation, generator())
     assert value() > before + 0.05
     assert not critics_changed()
 
 
 def test_a_high_temperature_widens_the_actor(learner_of, batch_of):
-    learner, observation = learner_of(SAC, actor_lr=1e-2), batch_of().observation
-    log_probs = [learner._update_actor(observation, 10.0, generator(i))[1].item() for i in range(100)]
+    learner, observation = learner_of(SAC, actor_lr=1e-2, temperature_lr=0.0), batch_of().observation
+    at_temperature(learner, 10.0)
+    log_probs = [float(learner._update_actor(observation, generator(i))["log_prob"]) for i in range(100)]
     assert log_probs[-1] < log_probs[0] - 0.1
 
 
-@pytest.mark.parametrize(("entropy", "direction"), [(-5.0, 1), (1.0, -1)])
-def test_the_temperature_moves_so_that_the_entropy_nears_its_target(learner_of, entropy, direction):
-    learner = learner_of(SAC)
+@pytest.mark.parametrize(("beyond", "direction"), [(1.0, 1), (-1.0, -1)])
+def test_the_temperature_moves_so_that_the_entropy_nears_its_target(learner_of, batch_of, beyond, direction):
+    learner, observation = learner_of(SAC), batch_of().observation
     assert learner.target_entropy == -2.0
-    learner._update_temperature(torch.tensor(-entropy))
+    entropy = -learner.sample(observation, generator()).log_prob.mean().item()
+    learner.target_entropy = entropy + beyond
+    learner._update_actor(observation, generator())
     assert direction * learner.log_alpha.item() > 0
 
 
