@@ -6,7 +6,6 @@ import functools
 import json
 import shlex
 import subprocess
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -15,14 +14,13 @@ import numpy as np
 from gymnasium import spaces
 
 import compressrl
-from compressrl import defaults, environments, files, options, plugins, rollout
-from compressrl.environments import Env
+from compressrl import defaults, environments, files, options, plugins
+from compressrl.episodes.players import Players
 from compressrl.errors import UsageError
 from compressrl.interfaces import Algorithm
 from compressrl.lab import Lab
 from compressrl.policy import Policy
 from compressrl.progress import Progress, silent
-from compressrl.records import EpisodeRecords
 from compressrl.training import (
     BEST_POLICY,
     CHECKPOINT,
@@ -71,9 +69,10 @@ def train(
 
     algorithm: plugin with options, e.g. "sac:actor_lr=1e-3"
     out:       folder of the run; default runs/train/<algorithm>_<environment>_seed<seed>
-    threads:   of torch and of what follows it; processes that step `num_envs` of ppo and trpo. With another
-               number the same seed gives the same weights in the built-in off-policy algorithms on their
-               kernel; elsewhere sums may be taken in another order
+    threads:   of torch and of what follows it; processes that play the episodes of evaluations, and that
+               step `num_envs` of ppo and trpo. With another number the same seed gives the same weights in
+               the built-in off-policy algorithms on their kernel; elsewhere sums may be taken in another
+               order
     Raises UsageError when `out` holds a run of another algorithm, environment, seed or options, or one that
     another process is at.
     """
@@ -85,6 +84,7 @@ def train(
     same = {"algorithm": plugins.parse(algorithm)[0], "env_id": env_id, "seed": seed, **_spaces(env_id)}
     folder = files.make_folder(Path(out) if out else default_folder(algorithm, env_id, seed))
     commit = _commit()  # now: the checkout may move on while this process trains
+    players = Players(env_id, threads)
     session = TrainingSession(
         steps=steps,
         device=device,
@@ -95,15 +95,15 @@ def train(
             "device": device.partition(":")[0],
             "checkpoint format": CHECKPOINT_FORMAT,
         },
-        evaluate=_evaluator(env_id, CURVE_SEEDS),
-        confirm=_evaluator(env_id, SELECTION_SEEDS),
+        evaluate=lambda policy: players.play(policy, CURVE_SEEDS).mean_return,
+        confirm=lambda policy: players.play(policy, SELECTION_SEEDS).mean_return,
         evaluation_every=min(10_000, max(steps // 10, 1)),
         checkpoint_every=50_000,
         progress=progress,
         on_start=functools.partial(_note_commit, folder, commit),
     )
     words = command(algorithm, env_id, steps, seed, device=device, threads=threads)
-    with files.alone_in(folder):
+    with files.alone_in(folder), players:
         files.remove_temporaries(folder)  # of a process that was killed while it wrote them
         policy = _policy(learner, folder, Lab(env_id=env_id, seed=seed, training=session))
         path, record = folder / FINAL_POLICY, folder / RECORD
@@ -114,7 +114,7 @@ def train(
         _note_commit(folder, commit)  # of an algorithm that does not resume
         content = {
             "command": words,
-            **_record(env_id, session, seed, policy),
+            **_record(env_id, session, seed, policy, players),
             "threads": threads,
             "commits": _commits(folder),
         }
@@ -164,8 +164,10 @@ def command(
     return shlex.join(words)
 
 
-def _record(env_id: str, session: TrainingSession, seed: int, policy: Policy) -> dict[str, Any]:
-    episodes = rollout.run_episodes(policy, lambda: environments.make(env_id), FINAL_SEEDS)
+def _record(
+    env_id: str, session: TrainingSession, seed: int, policy: Policy, players: Players
+) -> dict[str, Any]:
+    episodes = players.play(policy, FINAL_SEEDS)
     environments.refuse_infinite(env_id, session.steps, np.array(episodes.returns))
     return {
         "algorithm": policy.algorithm,
@@ -193,17 +195,6 @@ def _spaces(env_id: str) -> dict[str, Any]:
         "action low": space.low.tolist(),
         "action high": space.high.tolist(),
     }
-
-
-def _evaluator(env_id: str, seeds: Sequence[int]) -> Callable[[Policy], float]:
-    def make() -> Env:
-        return environments.make(env_id)
-
-    def evaluate(policy: Policy) -> float:
-        records: EpisodeRecords = rollout.run_episodes(policy, make, seeds)
-        return records.mean_return
-
-    return evaluate
 
 
 def _checked(device: str) -> str:

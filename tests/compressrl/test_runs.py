@@ -17,6 +17,8 @@ import torch
 import compressrl
 from compressrl import rollout, runs
 from compressrl.environments import make
+from compressrl.episodes import players
+from compressrl.episodes.players import Players
 from compressrl.errors import CompressrlError, OptionError, UnknownNameError, UsageError
 from compressrl.policy import Policy
 from compressrl.testing import TINY
@@ -115,9 +117,8 @@ def test_the_policy_of_the_best_evaluation_is_the_result(tmp_path):
 
 
 def test_the_best_evaluation_must_hold_on_further_episodes(tmp_path, monkeypatch):
-    played = []
-    run_episodes = rollout.run_episodes
-    monkeypatch.setattr(rollout, "run_episodes", lambda *a: played.append(tuple(a[2])) or run_episodes(*a))
+    played, play = [], Players.play
+    monkeypatch.setattr(Players, "play", lambda *a: played.append(a[2]) or play(*a))
     train(tmp_path, algorithm="worsening")
     assert runs.SELECTION_SEEDS in played
 
@@ -196,17 +197,33 @@ def test_one_device_has_one_name(tmp_path, device):
 
 
 def test_an_environment_whose_returns_are_not_numbers_is_named(tmp_path, monkeypatch):
-    run_episodes = rollout.run_episodes
+    play = Players.play
 
-    def of_seeds(policy: Policy, env: Any, seeds: Any) -> Any:
-        records = run_episodes(policy, env, seeds)
+    def of_seeds(several: Players, policy: Policy, seeds: Any) -> Any:
+        records = play(several, policy, seeds)
         if seeds != runs.FINAL_SEEDS:
             return records
         return dataclasses.replace(records, returns=(math.nan, *records.returns[1:]))
 
-    monkeypatch.setattr(rollout, "run_episodes", of_seeds)
+    monkeypatch.setattr(Players, "play", of_seeds)
     with pytest.raises(CompressrlError, match=rf"{TINY} has given .* NaN or infinite, by step 100\. Nothing"):
         train(tmp_path, steps=100)
+
+
+def test_with_threads_evaluations_are_played_by_as_many_processes(tmp_path, monkeypatch):
+    """And are the same."""
+    started, start = [], players._Player
+    monkeypatch.setattr(players, "_Player", lambda env_id: started.append(start(env_id)) or started[-1])
+    before = torch.get_num_threads()
+    try:
+        one, two = (train(tmp_path / str(n), algorithm="worsening", threads=n) for n in (1, 2))
+    finally:
+        torch.set_num_threads(before)
+    [other] = started
+    assert other.process.returncode is not None
+    first, second = ((tmp_path / n / LEARNING_CURVE).read_text().splitlines()[1:] for n in "12")
+    assert [row.split(",")[2] for row in first] == [row.split(",")[2] for row in second]
+    assert one.record["return_mean"] == two.record["return_mean"]
 
 
 def test_a_checkpoint_of_another_format_is_refused(tmp_path, monkeypatch):
