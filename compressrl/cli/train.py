@@ -55,7 +55,7 @@ def train(
     threads: Annotated[
         int,
         typer.Option(
-            min=1, help="Cores that one run may use; ppo and trpo gain with as many num_envs: ppo:num_envs=2."
+            min=1, help="Cores of one run: for updates, evaluations, and environments (ppo:num_envs=8)."
         ),
     ] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="The run's record as JSON on stdout.")] = False,

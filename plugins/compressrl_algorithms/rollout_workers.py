@@ -114,7 +114,7 @@ class _Other:
     """A process with its share of the environments."""
 
     def __init__(self, env_id: str, seeds: np.ndarray, equipment: bytes) -> None:
-        self.env_id, self.count = env_id, len(seeds)
+        self.env_id, self.count, self.ready = env_id, len(seeds), False
         self.connection, self.process = fresh_process.converse(__name__, equipment, seeds)
 
     def give(self, mean_action: PolicyFunction, noise_TNA: Float32Array) -> None:
@@ -127,12 +127,14 @@ class _Other:
             said = self.connection.recv()
         except (EOFError, OSError):
             status = self.process.wait()
+            advice = " The same command goes on from the last checkpoint." if self.ready else ""
             raise CompressrlError(
                 f"A process that steps {self.env_id} ended with exit status {status}, perhaps for want of "
-                "memory. The same command goes on from the last checkpoint."
+                f"memory.{advice}"
             ) from None
         if isinstance(said, str):
             raise CompressrlError(f"{self.env_id} has failed: {said}.")
+        self.ready = True
         return said
 
     def end(self) -> None:

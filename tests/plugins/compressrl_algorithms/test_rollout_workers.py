@@ -177,7 +177,11 @@ def importable(tmp_path, monkeypatch):
     ("end", "said"),
     [
         ("raised", "Fragile-v0 has failed: OSError: the terrain is gone."),
-        ("killed", "A process that steps Fragile-v0 ended with exit status -9, perhaps for want of memory."),
+        (
+            "killed",
+            "A process that steps Fragile-v0 ended with exit status -9, perhaps for want of memory. The same "
+            "command goes on from the last checkpoint.",
+        ),
     ],
 )
 def test_a_process_that_fails_ends_the_run_with_its_reason(importable, end, said):
@@ -190,6 +194,25 @@ def test_a_process_that_fails_ends_the_run_with_its_reason(importable, end, said
     finally:
         del gymnasium.registry["Fragile-v0"]
     assert str(raised.value).startswith(said)
+
+
+def dead_there(end):
+    """An environment that ends other processes before they are ready."""
+    if os.getpid() != int(os.environ["ROLLOUT_TEST_PARENT"]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return gymnasium.make(ENV)
+
+
+def test_a_process_that_dies_before_it_is_ready_leaves_the_environments_here(importable, caplog):
+    gymnasium.register("Dead-v0", "fragile_envs:dead_there", disable_env_checker=True, kwargs={"end": ""})
+    try:
+        workers = Workers(Lab("Dead-v0"), range(2), ONES, 2)
+        collected(workers, count=2)
+    finally:
+        del gymnasium.registry["Dead-v0"]
+    assert not workers.others
+    [record] = caplog.records
+    assert record.getMessage().endswith("ended with exit status -9, perhaps for want of memory.")
 
 
 def test_other_processes_end_with_this_one():
