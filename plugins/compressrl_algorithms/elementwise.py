@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -181,13 +182,27 @@ def squared_error(values_NB: torch.Tensor, target_B: torch.Tensor) -> tuple[Scal
 
 
 class Surrogate(NamedTuple):
-    """PPO's loss on a minibatch, its gradients, and what it says about the step so far."""
+    """PPO's loss on a minibatch with its gradients.
 
-    loss: Scalar
-    approximate_kl: Scalar  # nats, between the policy that acted and this one
-    clipped: Scalar  # share of the samples outside the clip range
+    said: (3,) float64: the loss; an estimate of the KL divergence between the policy that acted and this one,
+          in nats; the share of the samples outside the clip range
+    """
+
+    said: torch.Tensor
     of_mean: torch.Tensor  # (B, A)
     of_log_std: torch.Tensor  # (A,)
+
+    @property
+    def loss(self) -> float:
+        return self.said[0].item()
+
+    @property
+    def approximate_kl(self) -> float:
+        return self.said[1].item()
+
+    @property
+    def clipped(self) -> float:
+        return self.said[2].item()
 
 
 @torch.no_grad()
@@ -211,20 +226,34 @@ def clipped_surrogate(
         advantage_B = centred_B / (centred_B.square().mean().sqrt() + 1e-8)
         free_B, held_B = ratio_B * advantage_B, ratio_B.clamp(1 - clip, 1 + clip) * advantage_B
         of_log_prob_B1 = torch.where(free_B <= held_B, -free_B / count, 0.0).unsqueeze(1)
+        loss = -torch.minimum(free_B, held_B).mean() - entropy * log_std_A.sum()
+        divergence, clipped = (ratio_B - 1 - log_ratio_B).mean(), ((ratio_B - 1).abs() > clip).float().mean()
         return Surrogate(
-            -torch.minimum(free_B, held_B).mean() - entropy * log_std_A.sum(),
-            (ratio_B - 1 - log_ratio_B).mean(),
-            ((ratio_B - 1).abs() > clip).float().mean(),
+            torch.stack([loss, divergence, clipped]).double(),
             of_log_prob_B1 * z_BA * torch.exp(-log_std_A),
             (of_log_prob_B1 * (z_BA.square() - 1)).sum(0) - entropy,
         )
-    of_mean_BA, of_log_std_A, said = torch.empty(count, size), torch.empty(size), (ctypes.c_double * 3)()
+    said = torch.empty(3, dtype=torch.float64)
+    of_mean_BA, of_log_std_A = torch.empty(count, size), torch.empty(size)
     library.clipped_surrogate(
         *(part.data_ptr() for part in given), count, size, clip, entropy,
-        of_mean_BA.data_ptr(), of_log_std_A.data_ptr(), said,
+        of_mean_BA.data_ptr(), of_log_std_A.data_ptr(), said.data_ptr(),
     )  # fmt: skip
-    loss, approximate_kl, clipped = said
-    return Surrogate(loss, approximate_kl, clipped, of_mean_BA, of_log_std_A)
+    return Surrogate(said, of_mean_BA, of_log_std_A)
+
+
+@torch.no_grad()
+def clip_norm(gradients: Sequence[torch.Tensor], most: float) -> None:
+    """Scale the gradients, in place, so that the norm of all of them together is `most` where it was more."""
+    library = kernel()
+    if library is None or len(gradients) != 2 or not takes(*gradients):
+        norm = torch.stack([gradient.norm() for gradient in gradients]).norm().item()
+        if norm > most:
+            for gradient in gradients:
+                gradient.mul_(most / norm)
+        return
+    one, other = gradients
+    library.clip_norm(one.data_ptr(), one.numel(), other.data_ptr(), other.numel(), most)
 
 
 def polyak(target: torch.Tensor, source: torch.Tensor, tau: float) -> None:

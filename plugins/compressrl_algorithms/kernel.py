@@ -35,6 +35,7 @@ SIGNATURES = {
     "temperature_gradient": [POINTER, LONG, FLOAT, POINTER],
     "squared_error": [POINTER, POINTER, LONG, LONG, POINTER],
     "clipped_surrogate": [*[POINTER] * 5, LONG, LONG, FLOAT, FLOAT, *[POINTER] * 3],
+    "clip_norm": [POINTER, LONG, POINTER, LONG, FLOAT],
     "polyak": [POINTER, POINTER, LONG, FLOAT],
 }
 RETURN_DOUBLE = ("squared_error", "value_loss", "temperature_gradient", "stack_regress", "stack_value_loss")

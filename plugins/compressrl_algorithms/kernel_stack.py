@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from compressrl_algorithms import recording
 from compressrl_algorithms.adam import Adam
 from compressrl_algorithms.elementwise import Scalar
 from compressrl_algorithms.kernel import Inputs, Stack, kernel, scratch, takes
@@ -68,21 +69,23 @@ class KernelStack(MLPStack):
     def learn(self, *inputs_BI: torch.Tensor) -> torch.Tensor:
         if not self._takes(inputs_BI):
             return super().learn(*inputs_BI)
-        self.latest = Pass(self._memory(len(inputs_BI[0])), self.count, 0)
-        return self._call(self.latest.memory, self.count, inputs_BI, keep=True)
+        memory = self._memory(len(inputs_BI[0]))
+        self._remember(Pass(memory, self.count, 0))
+        return self._call(memory, self.count, inputs_BI, keep=True)
 
     def probe(self, *inputs_BI: torch.Tensor, count: int | None = None) -> torch.Tensor:
         if not self._takes(inputs_BI):
             return super().probe(*inputs_BI, count=count)
-        self.latest = Pass(self._memory(len(inputs_BI[0])), count or self.count, inputs_BI[-1].shape[1])
-        return self._call(self.latest.memory, self.latest.networks, inputs_BI, keep=True)
+        memory, count = self._memory(len(inputs_BI[0])), count or self.count
+        self._remember(Pass(memory, count, inputs_BI[-1].shape[1]))
+        return self._call(memory, count, inputs_BI, keep=True)
 
     def gradient(self, of_outputs: torch.Tensor, *, retain: bool = False) -> torch.Tensor:
         """As MLPStack's; that of the parameters is overwritten by the next one."""
         if not isinstance(self.latest, Pass):
             return super().gradient(of_outputs, retain=retain)
         memory, count, columns = self.latest
-        self.latest = self.latest if retain else None
+        self._remember(self.latest if retain else None)
         of_outputs = of_outputs.contiguous()
         gradient = of_outputs.new_empty(memory.stack.batch, columns) if columns else self.parameter_gradient
         targets = (None, gradient.data_ptr()) if columns else (gradient.data_ptr(), None)
@@ -122,7 +125,7 @@ class KernelStack(MLPStack):
             of_outputs.data_ptr(),
             scratch(memory.scratch),
         )
-        self.latest = None
+        self._remember(None)
 
     def regress(self, target_B: torch.Tensor, *inputs_BI: torch.Tensor, optimizer: Adam) -> Scalar:
         if not (self._takes(inputs_BI) and takes(target_B)):
@@ -135,7 +138,7 @@ class KernelStack(MLPStack):
             target_B.data_ptr(),
             scratch(memory.scratch),
         )
-        self.latest = None
+        self._remember(None)
         return loss
 
     def value_loss(self, *inputs_BI: torch.Tensor, count: int | None = None) -> tuple[Scalar, torch.Tensor]:
@@ -150,7 +153,7 @@ class KernelStack(MLPStack):
             scratch(memory.scratch),
             gradient_BI.data_ptr(),
         )
-        self.latest = None
+        self._remember(None)
         return loss, gradient_BI
 
     def act(self, x_1I: torch.Tensor) -> torch.Tensor:
@@ -178,6 +181,9 @@ class KernelStack(MLPStack):
             ctypes.byref(memory.stack), count, inputs, keep, scratch(memory.scratch), outputs_NBO.data_ptr()
         )
         return outputs_NBO
+
+    def _remember(self, latest: Pass | None) -> None:
+        recording.carry_out(self.__dict__.__setitem__, "latest", latest)
 
     def _moments(self, optimizer: Adam) -> Any:
         return ctypes.byref(optimizer.moments(self.vector))

@@ -10,7 +10,6 @@ import copy
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, cast
 
@@ -27,7 +26,8 @@ from compressrl.networks.modules import IGNORED_STD, Clip, Standardize
 from compressrl.options import Option
 from compressrl.policy import Policy
 from compressrl_algorithms.adam import Adam
-from compressrl_algorithms.elementwise import LOG_SQRT_2PI
+from compressrl_algorithms.elementwise import LOG_SQRT_2PI, Scalar
+from compressrl_algorithms.minibatches import Minibatches
 from compressrl_algorithms.mlp_stack import MLPStack
 from compressrl_algorithms.networks import (
     HIDDEN_HELP,
@@ -42,6 +42,7 @@ from compressrl_algorithms.networks import (
     start_row,
 )
 from compressrl_algorithms.normalization import CLIP, RewardScaler, RunningMoments
+from compressrl_algorithms.recording import Repeater
 from compressrl_algorithms.rollout_buffer import Batch, Rollout, generalized_advantages
 from compressrl_algorithms.rollout_workers import Workers
 
@@ -341,24 +342,17 @@ class ValueLearner:
     def __init__(self, agent: ActorCritic, options: OnPolicy) -> None:
         self.value, self.options = agent.value, options
         self.optimizer = Adam([self.value.vector], options.value_learning_rate, eps=ADAM_EPSILON)
+        self.minibatches, self.repeater = Minibatches(), Repeater()
 
     def fit(self, batch: Batch, rng: np.random.Generator) -> dict[str, float]:
+        pairs, size = (batch.observations, batch.returns), self.options.value_batch_size
         for _ in range(self.options.value_epochs):
-            for part in minibatches(batch, self.options.value_batch_size, rng):
-                loss = self.value.regress(part.returns, part.observations, optimizer=self.optimizer)
+            for part in self.minibatches.draw(pairs, size, rng):
+                loss = self.repeater(self._regress, *part)["loss"]
         return {"train/value_loss": float(loss)}
 
-
-def minibatches(batch: Batch, size: int, rng: np.random.Generator) -> Iterator[Batch]:
-    """A random partition into nearly equal parts of some `size` rows, 2 at least.
-
-    All but the last are of an even number of rows, which the kernel takes.
-    """
-    count = len(batch.returns)
-    shuffled = batch.select(torch.from_numpy(rng.permutation(count)))
-    parts = max(1, count // size)
-    ends = [2 * (count * part // (2 * parts)) for part in range(1, parts)]
-    return map(Batch._make, zip(*(tensor.tensor_split(ends) for tensor in shuffled), strict=True))
+    def _regress(self, observations_BD: torch.Tensor, returns_B: torch.Tensor) -> dict[str, Scalar]:
+        return {"loss": self.value.regress(returns_B, observations_BD, optimizer=self.optimizer)}
 
 
 def leave_out(standardization: Standardize, mask_D: torch.Tensor) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -13,7 +12,9 @@ from compressrl.options import Option
 from compressrl_algorithms import elementwise
 from compressrl_algorithms.adam import Adam
 from compressrl_algorithms.elementwise import Surrogate
-from compressrl_algorithms.on_policy import ADAM_EPSILON, ActorCritic, OnPolicy, PolicyLearner, minibatches
+from compressrl_algorithms.minibatches import Minibatches
+from compressrl_algorithms.on_policy import ADAM_EPSILON, ActorCritic, OnPolicy, PolicyLearner
+from compressrl_algorithms.recording import Repeater
 from compressrl_algorithms.rollout_buffer import Batch
 
 
@@ -45,14 +46,15 @@ class PPOLearner(PolicyLearner):
         self.actor = agent.actor()
         parameters = [*self.actor.learnt(), agent.log_std]
         self.optimizer = Adam(parameters, options.learning_rate, eps=ADAM_EPSILON)
+        self.minibatches, self.repeater = Minibatches(), Repeater()
 
     def improve(self, batch: Batch, remaining: float, rng: np.random.Generator) -> dict[str, float]:
-        self.optimizer.param_groups[0]["lr"] = self.options.learning_rate * remaining
+        self.optimizer.take_rate(self.options.learning_rate * remaining)
         outcome, updates = self._passes(batch, rng)
         return {
-            "train/policy_loss": float(outcome.loss),
-            "train/kl": float(outcome.approximate_kl),
-            "train/clipped": float(outcome.clipped),
+            "train/policy_loss": outcome.loss,
+            "train/kl": outcome.approximate_kl,
+            "train/clipped": outcome.clipped,
             "train/policy_updates": updates,
         }
 
@@ -61,29 +63,30 @@ class PPOLearner(PolicyLearner):
         """The last loss, and the number of updates until the passes ended or the KL stopped them."""
         options, updates = self.options, 0
         for _ in range(options.epochs):
-            for part in minibatches(batch, options.batch_size, rng):
-                mean = self.actor.learn(part.observations)
-                outcome = elementwise.clipped_surrogate(
-                    mean, self.agent.log_std, part, options.clip, options.entropy
-                )
+            for part in self.minibatches.draw(batch, options.batch_size, rng):
+                outcome = Surrogate(**self.repeater(self._judge, *part))
                 if outcome.approximate_kl > 1.5 * options.target_kl:
                     return outcome, updates
-                gradients = [*self.actor.gradients(outcome.of_mean), outcome.of_log_std]
-                clip_norm(gradients, options.max_gradient)
-                self.optimizer.descend(gradients)
+                self.repeater(self._descend, outcome.of_mean, outcome.of_log_std)
                 updates += 1
         return outcome, updates
+
+    def _judge(self, *part: torch.Tensor) -> dict[str, torch.Tensor]:
+        batch, options = Batch(*part), self.options
+        mean = self.actor.learn(batch.observations)
+        return elementwise.clipped_surrogate(
+            mean, self.agent.log_std, batch, options.clip, options.entropy
+        )._asdict()
+
+    def _descend(self, of_mean_BA: torch.Tensor, of_log_std_A: torch.Tensor) -> dict[str, torch.Tensor]:
+        """One step, from the gradients of the latest outcome."""
+        gradients = [*self.actor.gradients(of_mean_BA), of_log_std_A]
+        elementwise.clip_norm(gradients, self.options.max_gradient)
+        self.optimizer.descend(gradients)
+        return {}
 
     def state(self) -> dict[str, Any]:
         return self.optimizer.state_dict()
 
     def load(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state)
-
-
-def clip_norm(gradients: Sequence[torch.Tensor], most: float) -> None:
-    """Scale the gradients, in place, so that the norm of all of them together is `most` where it was more."""
-    norm = torch.stack([gradient.norm() for gradient in gradients]).norm().item()
-    if norm > most:
-        for gradient in gradients:
-            gradient.mul_(most / norm)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -19,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 aten = torch.ops.aten
 ALLOCATIONS = {aten.empty.memory_format, aten.empty_like.default, aten.new_empty.default}
 ATTEMPTS = 3  # the first update of all makes Adam's moments, which is not to be repeated
+MOST_KNOWN = 8  # batches: what is new each time is not worth remembering
 Value = TypeVar("Value", bound=float | torch.Tensor)
 _threads = threading.local()
 
@@ -80,16 +82,17 @@ def _current() -> Recording | None:
     return getattr(_threads, "recording", None)
 
 
+def carry_out(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call it, which is noted, as what a recording is to repeat."""
+    result, recording = function(*arguments), _current()
+    if recording is not None:
+        recording.note(functools.partial(function, *arguments), result)
+    return result
+
+
 def noted(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of the kernel, of whose calls a recording learns."""
-
-    def call(*arguments: Any) -> Any:
-        result, recording = function(*arguments), _current()
-        if recording is not None:
-            recording.note(functools.partial(function, *arguments), result)
-        return result
-
-    return call
+    return functools.partial(carry_out, function)
 
 
 def keep(memory: Any) -> None:
@@ -99,40 +102,49 @@ def keep(memory: Any) -> None:
         recording.kept.append(memory)
 
 
+@dataclass
+class _Known:
+    """What updates were given, and what repeats them, by name and flags: None where nothing can."""
+
+    given: tuple[Any, ...]
+    rows: dict[Any, Callable[[], dict[str, Any]] | None] = field(default_factory=dict)
+    attempts: dict[Any, int] = field(default_factory=dict)
+
+
 class Repeater:
     """Carries out updates, by repeating them where they are the same as before.
 
     An update must not compute with the numbers that it gets from the kernel, but return them as they are.
-    Where what it works with moves (an optimiser's state is loaded), a new Repeater is needed.
     """
 
     def __init__(self) -> None:
-        self.given: tuple[Any, ...] = ()
-        self.rows: dict[Any, Callable[[], dict[str, Any]] | None] = {}
-        self.attempts: dict[Any, int] = {}
+        self.known: dict[tuple[int, ...], _Known] = {}
 
     def __call__(
         self, update: Callable[..., dict[str, Value]], *given: Any, **flags: bool
     ) -> dict[str, Value]:
-        """`update(*given, **flags)`; it is repeated where these objects, which hold other contents each time,
-        are those of the last call. Tensors that it returns are then the same each time, with other contents.
+        """`update(*given, **flags)`; it is repeated where it was given these objects before, whatever they
+        hold now. Tensors that it returns are then the same each time, with other contents.
         """
-        if [*map(id, given)] != [*map(id, self.given)]:
-            self.given, self.rows, self.attempts = given, {}, {}
+        known = self.known.get(tuple(map(id, given)))
+        if known is None:
+            if len(self.known) == MOST_KNOWN:
+                self.known.clear()
+            self.known[tuple(map(id, given))] = _Known(given)
             return update(*given, **flags)
         key = (update.__name__, *flags.items())
-        if key not in self.rows:
-            return self._record(key, update, flags)
-        row = self.rows[key]
+        if key not in known.rows:
+            return self._record(known, key, update, flags)
+        row = known.rows[key]
         return row() if row else update(*given, **flags)
 
     def _record(
-        self, key: Any, update: Callable[..., dict[str, Value]], flags: dict[str, bool]
+        self, known: _Known, key: Any, update: Callable[..., dict[str, Value]], flags: dict[str, bool]
     ) -> dict[str, Value]:
         with Recording() as recording:
-            values = update(*self.given, **flags)
-        self.attempts[key] = self.attempts.get(key, 0) + 1
+            values = update(*known.given, **flags)
+        known.attempts[key] = known.attempts.get(key, 0) + 1
         row = recording.row(values)
-        if row or self.attempts[key] == ATTEMPTS:
-            self.rows[key] = row
+        if row or known.attempts[key] == ATTEMPTS:
+            known.rows[key] = row
         return values

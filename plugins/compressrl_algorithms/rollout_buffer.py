@@ -5,7 +5,7 @@ Shapes: T steps, N environments, B = T·N, D observation, A action.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -43,7 +43,8 @@ class Rollout(NamedTuple):
 
     def fill(self, other: Rollout) -> None:
         """With what another of its shape holds."""
-        for mine, theirs in zip(self, other, strict=True):
+        pairs: Iterable[tuple[Any, Any]] = zip(self, other, strict=True)
+        for mine, theirs in pairs:
             mine[...] = theirs
 
 
@@ -55,10 +56,6 @@ class Batch(NamedTuple):
     log_probs: torch.Tensor  # (B,), under the policy that acted
     advantages: torch.Tensor  # (B,), not normalised
     returns: torch.Tensor  # (B,), targets of the value function
-
-    def select(self, index: torch.Tensor) -> Batch:
-        """The minibatch of these rows."""
-        return Batch(*(tensor[index] for tensor in self))
 
 
 def generalized_advantages(

@@ -110,7 +110,7 @@ class TRPOLearner(PolicyLearner):
         s = conjugate_gradient(self.fisher_vector_product, g, options.cg_iterations)
         # The longest step along s that the quadratic model of the KL allows: beta of App. C.
         beta = torch.sqrt(2 * options.max_kl / (s @ self.fisher_vector_product(s)))
-        return self.line_search(batch, old, beta * s, -float(before.loss))
+        return self.line_search(batch, old, beta * s, -before.loss)
 
     def fisher_vector_product(self, v: torch.Tensor) -> torch.Tensor:
         """(F + damping I) v, where F is the Hessian of the mean KL at the policy of the latest pass (App. C).
@@ -130,7 +130,7 @@ class TRPOLearner(PolicyLearner):
             self._move(before, options.line_search_shrink**tried * full_step)
             new = Gaussian(self.actor(batch.observations), self.agent.log_std)
             kl = mean_kl(old, new).item()
-            gain = -float(surrogate(new, batch).loss) - objective
+            gain = -surrogate(new, batch).loss - objective
             if gain > 0 and kl <= options.max_kl:
                 return Step(gain, kl, tried + 1, accepted=True)
         for parameter, old_value in zip(self.parameters, before, strict=True):

@@ -71,6 +71,39 @@ def test_a_loaded_state_goes_on():
         assert torch.equal(mine, yours)
 
 
+def places(optimizer):
+    return [[part.data_ptr() for part in state.values()] for state in optimizer.state.values()]
+
+
+@needs_kernel
+def test_a_state_is_loaded_into_its_place():
+    """Steps that are repeated know it by its address."""
+    one, other, fresh = (Adam(parameters(), lr=0.01) for _ in range(3))
+    for seed in (1, 2):
+        one.descend(gradients(seed))
+    other.descend(gradients(3))
+    before = places(other)
+    other.load_state_dict(copy.deepcopy(one.state_dict()))
+    assert places(other) == before
+    for mine, yours in zip(one.state.values(), other.state.values(), strict=True):
+        assert all(torch.equal(mine[name], yours[name]) for name in mine)
+    other.load_state_dict(fresh.state_dict())  # that has none yet
+    assert places(other) == before
+    assert not any(part.any() for state in other.state.values() for part in state.values())
+
+
+@needs_kernel
+def test_a_rate_is_taken_by_the_steps_to_come():
+    one, other = Adam(parameters(), lr=0.01), Adam(parameters(), lr=0.5)
+    known = [one.moments(parameter) for parameter in one.param_groups[0]["params"]]
+    one.take_rate(0.5)
+    assert {moments.rate for moments in known} == {0.5}
+    for optimizer in (one, other):
+        optimizer.descend(gradients(1))
+    for mine, yours in zip(one.param_groups[0]["params"], other.param_groups[0]["params"], strict=True):
+        assert torch.equal(mine, yours)
+
+
 def test_without_the_kernel_it_is_torchs(monkeypatch):
     monkeypatch.setattr("compressrl_algorithms.adam.kernel", lambda: None)
     test_steps_are_torchs_and_so_is_the_state()

@@ -163,3 +163,19 @@ def test_what_is_not_a_number_stays_so_in_actions():
     assert sample.log_prob.isnan().tolist() == [False, True, False]
     noisy = elementwise.noisy_tanh(heads[:, :19], noise, 0.2)
     assert noisy.isnan().nonzero().tolist() == [[1, 18]]
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_clipping_leaves_the_direction(parts):
+    gradients = [torch.tensor([3.0, 0.0]), torch.tensor([[4.0]]), torch.zeros(4)][:parts]
+    norm = 3.0 if parts == 1 else 5.0
+    before = torch.cat([gradient.flatten() for gradient in gradients])
+    for most, scale in [(10.0, 1.0), (norm / 10, 0.1)]:
+        elementwise.clip_norm(gradients, most)
+        torch.testing.assert_close(torch.cat([gradient.flatten() for gradient in gradients]), scale * before)
+
+
+def test_a_norm_that_is_not_a_number_clips_nothing():
+    gradients = [torch.tensor([3.0, math.nan]), torch.tensor([4.0])]
+    elementwise.clip_norm(gradients, 1.0)
+    assert (gradients[0][0].item(), gradients[1].item()) == (3.0, 4.0)

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from compressrl_algorithms import elementwise
+from compressrl_algorithms.minibatches import Minibatches
 from compressrl_algorithms.mlp_stack import MLPStack
-from compressrl_algorithms.on_policy import ActorCritic, minibatches
-from compressrl_algorithms.ppo import PPO, clip_norm
+from compressrl_algorithms.on_policy import ActorCritic
+from compressrl_algorithms.ppo import PPO
 from compressrl_algorithms.rollout_buffer import Batch
 
 
@@ -94,7 +95,7 @@ def test_clipped_surrogate_by_hand(agent):
 
 def test_advantages_are_normalised_in_each_minibatch(agent):
     batch = make_batch(agent, 32)
-    for part in (batch, batch.select(torch.arange(8))):
+    for part in (batch, Batch(*(tensor[:8] for tensor in batch))):
         scaled = part._replace(advantages=part.advantages * 1000 + 77)
         losses = [float(outcome_of(agent, b).loss) for b in (part, scaled)]
         assert losses[0] == pytest.approx(losses[1], rel=1e-3, abs=1e-5)
@@ -164,7 +165,7 @@ def test_updates_are_those_of_torch(agent):
     parameters = [*reference.mean.parameters(), reference.log_std]
     optimizer = torch.optim.Adam(parameters, lr=1e-2, eps=1e-5)
     for _ in range(4):
-        for part in minibatches(batch, 40, np.random.default_rng(3)):
+        for part in map(Batch._make, Minibatches().draw(batch, 40, np.random.default_rng(3))):
             loss = loss_by_autograd(reference.mean(part.observations), reference.log_std, part, 0.2, 0.01)
             optimizer.zero_grad()
             loss.backward()
@@ -178,23 +179,3 @@ def test_updates_are_those_of_torch(agent):
     x = batch.observations
     torch.testing.assert_close(agent.mean(x), reference.mean(x), rtol=1e-4, atol=1e-5)
     assert (reference.mean(x) - before.mean(x)).abs().max() > 0.05
-
-
-def test_clipping_leaves_the_direction():
-    gradients = [torch.tensor([3.0, 0.0]), torch.tensor([4.0])]
-    clip_norm(gradients, 10.0)
-    assert [g.tolist() for g in gradients] == [[3.0, 0.0], [4.0]]
-    clip_norm(gradients, 0.5)
-    torch.testing.assert_close(torch.cat(gradients), torch.tensor([0.3, 0.0, 0.4]))
-
-
-@pytest.mark.parametrize(("count", "size"), [(64, 16), (65, 16), (1000, 64), (31, 16), (5, 16), (1, 16)])
-def test_minibatches_are_a_partition_without_tiny_parts(count, size):
-    numbers = torch.arange(count)
-    batch = Batch(*(numbers + 100 * field for field in range(5)))
-    parts = list(minibatches(batch, size, np.random.default_rng(0)))
-    assert sorted(torch.cat([part.observations for part in parts]).tolist()) == list(range(count))
-    assert all(torch.equal(part.returns, part.observations + 400) for part in parts)
-    assert all(len(part.returns) >= min(size, count) for part in parts)
-    assert all(len(part.returns) < 2 * size for part in parts)
-    assert all(len(part.returns) % 2 == 0 for part in parts[:-1])

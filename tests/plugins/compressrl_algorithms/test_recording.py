@@ -6,11 +6,16 @@ import numpy as np
 import pytest
 import torch
 
+from compressrl.lab import Lab
+from compressrl.testing import TINY
 from compressrl_algorithms import elementwise, recording
 from compressrl_algorithms.ddpg import DDPG
 from compressrl_algorithms.kernel import kernel, scratch
+from compressrl_algorithms.on_policy import Training, ValueLearner
+from compressrl_algorithms.ppo import PPO
 from compressrl_algorithms.recording import Recording, Repeater
 from compressrl_algorithms.replay_buffer import ReplayBuffer
+from compressrl_algorithms.rollout_buffer import Batch
 from compressrl_algorithms.sac import SAC
 from compressrl_algorithms.td3 import TD3
 
@@ -80,6 +85,26 @@ def test_exploration_is_the_same(algorithm, learner_of, count):
     assert len(drawn) == 6 + 2  # ours were a plain one, a noted one and repeats
 
 
+@pytest.mark.parametrize("rows", [96, 100])  # parts of one size, and of two
+def test_updates_from_minibatches_are_the_same_while_the_rate_falls(rows, count):
+    rng = np.random.default_rng(0)
+    batch = Batch(*(torch.from_numpy(rng.standard_normal(shape, np.float32)) for shape in
+                    [(rows, 3), (rows, 2), rows, rows, rows]))  # fmt: skip
+    ends = []
+    for plain in (False, True):
+        agent = Training(PPO(hidden="16x16"), Lab(TINY)).agent
+        options = PPO(batch_size=32, value_batch_size=24, epochs=3, target_kl=1e9)
+        policy, value = options.learner(agent), ValueLearner(agent, options)
+        if plain:
+            policy.repeater = value.repeater = plainly
+        judged, rng = count(policy, "_judge"), np.random.default_rng(1)
+        said = [(policy.improve(batch, left, rng), value.fit(batch, rng)) for left in (1.0, 0.5, 0.1)]
+        ends.append((said, {name: part.tolist() for name, part in agent.state_dict().items()}, len(judged)))
+    (said, state, calls), (expected, expected_state, all_calls) = ends
+    assert (said, state) == (expected, expected_state)
+    assert calls < all_calls / 3
+
+
 def test_what_else_happens_in_an_update_is_not_lost(learner_of, replay, count):
     """It is carried out each time, with the right result."""
     learner, other = learner_of(DDPG), learner_of(DDPG)
@@ -90,7 +115,8 @@ def test_what_else_happens_in_an_update_is_not_lost(learner_of, replay, count):
     targets = count(learner, "bellman_target")
     assert updated(learner, replay) == updated(other, replay)
     assert len(targets) == 14
-    assert set(learner.repeater.rows.values()) == {None}  # it is not tried again each time
+    [known] = learner.repeater.known.values()
+    assert set(known.rows.values()) == {None}  # it is not tried again each time
 
 
 @pytest.mark.parametrize(
@@ -119,6 +145,13 @@ def test_another_batch_is_not_taken_for_the_first(learner_of, batch_of, replay):
             each.update(replay.sample(rows, generator), generator)
         each.update(batch_of(), generator)
     assert torch.equal(learner.critics.stack.vector, other.critics.stack.vector)
+
+
+def test_batches_that_are_new_each_time_are_not_kept(learner_of, batch_of):
+    learner, generator = learner_of(DDPG), torch.Generator()
+    for _ in range(30):
+        learner.update(batch_of(), generator)
+    assert len(learner.repeater.known) <= recording.MOST_KNOWN
 
 
 def test_the_memory_that_calls_work_in_is_kept():
