@@ -70,11 +70,12 @@ class NotedRollouts(BaseCallback):
 
 @dataclass(frozen=True)
 class Sides:
-    """How each side steps the environments of an on-policy run."""
+    """How each side steps the environments of an on-policy run, and what ours multiplies in in others."""
 
     our_envs: int
     their_envs: int
     their_processes: bool
+    float32: bool
 
 
 def ours(algorithm: str, env_id: str, steps: int, sides: Sides) -> None:
@@ -82,9 +83,9 @@ def ours(algorithm: str, env_id: str, steps: int, sides: Sides) -> None:
         if algorithm in ON_POLICY:
             stamps.append(clock())
 
-    envs = f",num_envs={sides.our_envs}" if algorithm in ON_POLICY else ""
+    more = f",num_envs={sides.our_envs}" if algorithm in ON_POLICY else f",bfloat16={not sides.float32}"
     lab = Lab(env_id, training=TrainingSession(steps=steps, progress=note))
-    plugins.create("algorithm", OURS[algorithm] + envs).train(lab)
+    plugins.create("algorithm", OURS[algorithm] + more).train(lab)
 
 
 def theirs(algorithm: str, env_id: str, steps: int, sides: Sides) -> None:
@@ -166,6 +167,9 @@ def main() -> None:
         "--their-envs", type=int, default=1, help="environments of an on-policy run of theirs"
     )
     parser.add_argument("--their-processes", action="store_true", help="a process for each of these")
+    parser.add_argument(
+        "--float32", action="store_true", help="ours off-policy, as where bfloat16 is no faster"
+    )
     parser.add_argument("--algo", action="append", help="default: all")
     parser.add_argument("--env", action="append", help="default: HalfCheetah-v5 and Humanoid-v5")
     parser.add_argument("--sbx", help="the Python of an environment with sbx-rl: a third column, off-policy")
@@ -180,7 +184,7 @@ def main() -> None:
         clock = time.process_time
     if options.cpu_seconds and (options.at_once > 1 or options.threads > 1 or options.their_processes):
         parser.error("--cpu-seconds are those of one thread of one process; more need the clock.")
-    sides = Sides(options.our_envs, options.their_envs, options.their_processes)
+    sides = Sides(options.our_envs, options.their_envs, options.their_processes, options.float32)
     their_threads = options.their_threads or options.threads
     turns = (("theirs", theirs, their_threads), ("ours", ours, options.threads))
     load = f"{options.at_once} run(s) of {options.threads} thread(s)"
