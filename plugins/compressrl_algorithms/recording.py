@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 aten = torch.ops.aten
 ALLOCATIONS = {aten.empty.memory_format, aten.empty_like.default, aten.new_empty.default}
 ATTEMPTS = 3  # the first update of all makes Adam's moments, which is not to be repeated
-MOST_KNOWN = 8  # batches: what is new each time is not worth remembering
+MOST_KNOWN = 32  # batches and the like: what is new each time is not worth remembering
 Value = TypeVar("Value", bound=float | torch.Tensor)
 _threads = threading.local()
 
@@ -52,8 +52,8 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.kept.append(result)
         if func is aten.randn.generator:
             self.note(functools.partial(result.normal_, generator=kwargs["generator"]), None)
-        elif func not in ALLOCATIONS and not func.is_view:
-            self.complete = False
+        elif func is aten.lift_fresh.default or (func not in ALLOCATIONS and not func.is_view):
+            self.complete = False  # lift_fresh: a tensor that Python has filled
         return result
 
     def note(self, call: Callable[[], Any], result: Any) -> None:

@@ -128,6 +128,16 @@ def test_numbers_that_python_reads_from_tensors_are_not_repeated(reads):
     assert noted.row({}) is None
 
 
+@pytest.mark.parametrize(
+    "makes", [lambda: torch.tensor(3.0), lambda: torch.from_numpy(np.ones(1)) + 0, lambda: torch.rand(1)],
+    ids=["tensor", "numpy", "rand"],
+)  # fmt: skip
+def test_what_python_or_torch_puts_into_tensors_is_not_repeated(makes):
+    with Recording() as noted:
+        makes()
+    assert noted.row({}) is None
+
+
 def test_values_that_python_computes_are_not_repeated():
     loss = torch.zeros(1, 2)
     with Recording() as noted:
@@ -149,7 +159,7 @@ def test_another_batch_is_not_taken_for_the_first(learner_of, batch_of, replay):
 
 def test_batches_that_are_new_each_time_are_not_kept(learner_of, batch_of):
     learner, generator = learner_of(DDPG), torch.Generator()
-    for _ in range(30):
+    for _ in range(3 * recording.MOST_KNOWN):
         learner.update(batch_of(), generator)
     assert len(learner.repeater.known) <= recording.MOST_KNOWN
 
