@@ -5,6 +5,7 @@ from __future__ import annotations
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import DependencyNotInstalled, UnregisteredEnv
 from gymnasium.utils import RecordConstructorArgs
 
@@ -58,6 +59,20 @@ def make(env_id: str, seed: int | None = None) -> Env:
         env.action_space.seed(seed)
         env.reset(seed=seed)
     return env
+
+
+def registration(env_id: str) -> EnvSpec | None:
+    """How the id is registered, for another process: it may be so in this one only.
+
+    None where Gymnasium does not know it, or not before the module is imported that the id names.
+    """
+    return gymnasium.registry.get(env_id.rpartition(":")[2])
+
+
+def register(spec: EnvSpec | None) -> None:
+    """What `registration` gave in another process."""
+    if spec is not None:
+        gymnasium.registry[spec.id] = spec
 
 
 def refuse_infinite(env_id: str, step: int, *given: np.ndarray) -> None:

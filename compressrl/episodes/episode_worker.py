@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 from compressrl import environments, rollout
@@ -44,8 +43,7 @@ class Stage:
 class Equipment:
     """What another process makes its `Stage` of; can be pickled where its parts can.
 
-    spec:     registration of the environment, which may have been made in the parent process only; None
-              where Gymnasium finds the id by itself
+    spec:     registration of the environment (`environments.registration`)
     policies: in the form that the runtime ships
     """
 
@@ -58,8 +56,7 @@ class Equipment:
     seeds: Sequence[int]
 
     def set_up(self) -> Stage:
-        if self.spec is not None:
-            gymnasium.registry[self.spec.id] = self.spec
+        environments.register(self.spec)
         env = InstrumentedEnv(environments.make(self.env_id), self.profilers, self.level)
         return Stage(env, [self.runtime.load(policy) for policy in self.policies], self.seeds)
 

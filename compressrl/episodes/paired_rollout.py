@@ -7,8 +7,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-import gymnasium
-
 from compressrl import environments, plugins, rollout
 from compressrl.episodes import episode_pool
 from compressrl.episodes.episode_worker import Equipment, Stage
@@ -69,7 +67,7 @@ def _equipment(
 ) -> Equipment:
     return Equipment(
         env_id=request.env_id,
-        spec=gymnasium.registry.get(request.env_id.rpartition(":")[2]),
+        spec=environments.registration(request.env_id),
         runtime=plugins.create("runtime", request.runtime),
         policies=[replace(side.shipped) for side in sides],  # a fresh one holds no loaded graph
         profilers=profilers,

@@ -13,8 +13,6 @@ from collections.abc import Iterator, Sequence
 from multiprocessing import connection
 from typing import Any
 
-import gymnasium
-
 from compressrl import environments, fresh_process, rollout
 from compressrl.errors import one_line
 from compressrl.policy import Policy
@@ -72,13 +70,11 @@ class _Player:
     """Another process, which starts in the background."""
 
     def __init__(self, env_id: str) -> None:
-        # The registration may have been made in this process only.
-        spec = gymnasium.registry.get(env_id.rpartition(":")[2])
-        self.failure = ""
+        self.failure, equipment = "", b""
         try:
-            equipment = pickle.dumps((env_id, spec))
+            equipment = pickle.dumps((env_id, environments.registration(env_id)))
         except Exception as error:  # what a third party's class raises
-            self.failure, equipment = one_line(error), b""
+            self.failure = one_line(error)
         self.connection, self.process = fresh_process.converse(__name__, equipment)
 
     def ask(self, policy: Policy, seeds: Sequence[int]) -> None:
@@ -117,8 +113,7 @@ def _answers(parent: connection.Connection, equipment: bytes) -> Iterator[Any]:
     """What `_Player.answer` gives; the last one says what failed."""
     try:
         env_id, spec = pickle.loads(equipment)
-        if spec is not None:
-            gymnasium.registry[spec.id] = spec
+        environments.register(spec)
         with contextlib.closing(environments.make(env_id)) as env:
             while True:
                 policy, seeds = parent.recv()

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from multiprocessing import connection
 from typing import Any, NamedTuple
 
-import gymnasium
 import numpy as np
 
 from compressrl import environments, fresh_process
@@ -145,10 +144,8 @@ class _Other:
 def _start_others(env_id: str, shares: Sequence[np.ndarray], mask_D: Float32Array) -> list[_Other]:
     """Processes that are ready; none where one of them cannot be."""
     others: list[_Other] = []
-    # The registration may have been made in this process only.
-    spec = gymnasium.registry.get(env_id.rpartition(":")[2])
     try:
-        equipment = pickle.dumps((env_id, spec, mask_D)) if shares else b""
+        equipment = pickle.dumps((env_id, environments.registration(env_id), mask_D)) if shares else b""
         others += [_Other(env_id, share, equipment) for share in shares]
         for other in others:
             other.take()
@@ -176,8 +173,7 @@ def _answers(parent: connection.Connection, equipment: bytes, seeds: np.ndarray)
     """What `_Other.take` takes; the last one says what failed."""
     try:
         env_id, spec, mask_D = pickle.loads(equipment)
-        if spec is not None:
-            gymnasium.registry[spec.id] = spec
+        environments.register(spec)
         group = Group([environments.make(env_id, int(seed)) for seed in seeds], mask_D)
     except (Exception, SystemExit) as error:  # environments are anybody's code
         yield one_line(error)

@@ -70,7 +70,7 @@ class NotedRollouts(BaseCallback):
 
 @dataclass(frozen=True)
 class Sides:
-    """How each side steps the environments of an on-policy run, and what ours multiplies in in others."""
+    """On-policy, how each side steps its environments; off-policy, whether ours multiplies in float32."""
 
     our_envs: int
     their_envs: int
