@@ -1,5 +1,4 @@
 /* What the updates do between the passes through networks; see elementwise.py for what and why. */
-#include <math.h>
 
 #if defined(STACK_SUPPORTED)
 /* tanh(v), from exp(-2 |v|), which `squash` needs anyway; a little closer than `tanh_of`. */

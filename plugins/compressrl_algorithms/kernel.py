@@ -6,6 +6,7 @@ import ctypes
 import functools
 import threading
 from importlib import resources
+from typing import Literal
 
 import torch
 
@@ -71,20 +72,37 @@ class Moments(ctypes.Structure):
     )
 
 
-SOURCES = ("numbers.c", "products.c", "mlp_stack.c", "elementwise.c", "fused.c")
+# In this order, as one file.
+NUMBERS_SOURCES = ("numbers.c", "float32.c", "bfloat16.c", "int16.c")
+SOURCES = (*NUMBERS_SOURCES, "transposes.c", "products.c", "mlp_stack.c", "elementwise.c", "fused.c")
 FLAGS = ("-fno-math-errno",)  # or roots are taken one by one
-BFLOAT16 = "-DSTACK_BFLOAT16"
+Numbers = Literal["float32", "bfloat16", "int16"]  # that networks are multiplied in
+MACROS: dict[Numbers, tuple[str, ...]] = {
+    "float32": (),
+    "bfloat16": ("-DSTACK_BFLOAT16",),
+    "int16": ("-DSTACK_INT16",),
+}
 
 
 @functools.cache
-def kernel(*, bfloat16: bool = False) -> ctypes.CDLL | None:
-    """The compiled C files; None without a compiler.
+def fastest() -> Numbers:
+    """What this CPU multiplies fastest; float32 where it is no faster in 16 bits, and without a compiler."""
+    for numbers in ("bfloat16", "int16"):
+        library = kernel(numbers)
+        if library is not None and library.stack_is_faster():
+            return numbers
+    return "float32"
 
-    bfloat16: they multiply in that; None where this CPU is not faster in it than in float32
+
+@functools.cache
+def kernel(numbers: Numbers = "float32") -> ctypes.CDLL | None:
+    """The compiled C files that multiply in such numbers.
+
+    None without a compiler, and where this CPU cannot; in bfloat16 also where it is slower than in float32
     """
     folder = resources.files("compressrl_algorithms")
     source = "".join(folder.joinpath(name).read_text() for name in SOURCES)
-    flags = (*FLAGS, BFLOAT16) if bfloat16 else FLAGS
+    flags = (*FLAGS, *MACROS[numbers])
     # Without OpenMP it has one thread.
     library = _compiled(source, *flags, "-fopenmp") or _compiled(source, *flags)
     if library is None or not library.stack_supported():

@@ -1,4 +1,4 @@
-"""An MLPStack that is evaluated and differentiated by mlp_stack.c, in float32 or bfloat16.
+"""An MLPStack that is evaluated and differentiated by mlp_stack.c, in float32, bfloat16 or int16.
 
 An update is a dozen passes through small networks, in which autograd, dispatch and conversions cost more than
 the products. Here a pass is one call, and so is its gradient. Parameters, outputs and gradients are float32.
@@ -16,21 +16,24 @@ import torch
 from compressrl_algorithms import recording
 from compressrl_algorithms.adam import Adam
 from compressrl_algorithms.elementwise import Scalar
-from compressrl_algorithms.kernel import Inputs, Stack, kernel, scratch, takes
+from compressrl_algorithms.kernel import Inputs, Numbers, Stack, kernel, scratch, takes
 from compressrl_algorithms.mlp_stack import Activation, MLPStack
 
 
-def make(sizes: Sequence[int], count: int, *, bfloat16: bool, activation: Activation = "relu") -> MLPStack:
-    """A stack of C where there is a compiler; multiplies in bfloat16 if asked to and where that is faster.
+def make(
+    sizes: Sequence[int], count: int, *, numbers: Numbers = "float32", activation: Activation = "relu"
+) -> MLPStack:
+    """A stack of C that multiplies in such numbers where it can, else in float32; plain without a compiler.
 
     The kernel, of this and all other stacks, then has as many threads as torch has now.
     """
-    bfloat16 = bfloat16 and kernel(bfloat16=True) is not None
-    library = kernel(bfloat16=bfloat16)
+    if kernel(numbers) is None:
+        numbers = "float32"
+    library = kernel(numbers)
     if library is None:
         return MLPStack(sizes, count, activation)
     library.use_threads(torch.get_num_threads())
-    return KernelStack(sizes, count, activation, bfloat16=bfloat16)
+    return KernelStack(sizes, count, activation, numbers=numbers)
 
 
 class Memory(NamedTuple):
@@ -56,10 +59,10 @@ class KernelStack(MLPStack):
     forgotten = MLPStack.forgotten | {"memories", "parameter_gradient"}
 
     def __init__(
-        self, sizes: Sequence[int], count: int, activation: Activation = "relu", *, bfloat16: bool
+        self, sizes: Sequence[int], count: int, activation: Activation = "relu", *, numbers: Numbers
     ) -> None:
         super().__init__(sizes, count, activation)
-        self.in_bfloat16 = bfloat16
+        self.numbers: Numbers = numbers
 
     def forward(self, *inputs_BI: torch.Tensor) -> torch.Tensor:
         if not self._takes(inputs_BI):
@@ -190,7 +193,7 @@ class KernelStack(MLPStack):
 
     def _memory(self, batch: int) -> Memory:
         if batch not in self.memories:
-            library, layers = kernel(bfloat16=self.in_bfloat16), len(self.sizes) - 1
+            library, layers = kernel(self.numbers), len(self.sizes) - 1
             assert library is not None
             sizes = (ctypes.c_int * (layers + 1))(*self.sizes)
             kept = torch.empty(library.stack_kept_bytes(sizes, layers, self.count, batch), dtype=torch.uint8)

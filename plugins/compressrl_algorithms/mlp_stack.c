@@ -1,7 +1,6 @@
 /* Forward and backward pass of N multilayer perceptrons of one shape, ReLU or tanh between their layers, in the
  * numbers of numbers.c; see kernel_stack.py; and Adam. */
 #if defined(STACK_SUPPORTED)
-#include <math.h>
 
 /* A row of floats as numbers, filled up with zeros. */
 static void to_row(const float *x, int columns, number *out, long stride)
@@ -78,19 +77,21 @@ static number *input_rows(number *kept, const struct stack *s, int n, int layer)
 
 /* What is in use during a call only. It is one for all stacks, so that it stays in the cache. */
 struct scratch {
-    float *bias;
-    unit *weight, *input, *sums;
+    float *bias, *balance;
+    unit *weight, *input, *sums, *rows_as_units;
     number *rows, *next_rows;
     int *row_of;
 };
 
 static struct scratch cut(char *memory, const struct stack *s)
 {
-    const long most = widest(s);
-    struct scratch t = {.bias = (float *)memory, .weight = (unit *)memory + most};
-    t.input = t.weight + units(most) * most;
-    t.sums = t.input + units(wide(s->batch)) * most;
-    t.rows = (number *)(t.sums + units(wide(s->batch)) * most);
+    const long most = widest(s), batch = wide(s->batch), vectors = most > batch ? most : batch;
+    struct scratch t = {.bias = (float *)memory, .balance = (float *)memory + most};
+    t.weight = (unit *)(t.balance + most);
+    t.input = t.weight + room_for(most * most, vectors);
+    t.sums = t.input + room_for(batch * most, vectors);
+    t.rows_as_units = t.sums + room_for(batch * most, vectors);
+    t.rows = (number *)(t.rows_as_units + room_for(batch * most, vectors));
     t.next_rows = t.rows + s->batch * most;
     t.row_of = (int *)(t.next_rows + s->batch * most);
     return t;
@@ -122,15 +123,20 @@ struct inputs {
     int y_columns;
 };
 
-/* x and y side by side, as numbers; `row` has room for one in float. */
-static void join_rows(const struct inputs *in, int batch, int columns, float *row, number *out)
+/* x and y side by side, as numbers [batch][wide(columns)]. */
+static void join_rows(const struct inputs *in, int batch, int columns, number *out)
 {
-    const int x_columns = columns - in->y_columns;
+    const int x_columns = columns - in->y_columns, whole = x_columns / LANES * LANES, rest = columns - whole;
+    float both[LANES + rest];
     for (int r = 0; r < batch; r++) {
-        memcpy(row, in->x + r * in->x_stride, sizeof(float) * x_columns);
+        const float *const x = in->x + r * in->x_stride;
+        number *const row = out + r * wide(columns);
+        for (int c = 0; c < whole; c += LANES)
+            store_numbers(row + c, load(x + c));
+        memcpy(both, x + whole, sizeof(float) * (x_columns - whole));
         if (in->y_columns)
-            memcpy(row + x_columns, in->y + r * in->y_stride, sizeof(float) * in->y_columns);
-        to_row(row, columns, out + r * wide(columns), wide(columns));
+            memcpy(both + x_columns - whole, in->y + r * in->y_stride, sizeof(float) * in->y_columns);
+        to_row(both, rest, row + whole, wide(columns) - whole);
     }
 }
 
@@ -141,7 +147,8 @@ void stack_forward(const struct stack *s, int used, const struct inputs *in, int
     struct scratch scratch = cut(memory, s);
     number *const first = keep ? s->kept : (number *)scratch.input;
     const int *const sizes = s->sizes, batch = s->batch;
-    join_rows(in, batch, sizes[0], scratch.bias, first);
+    join_rows(in, batch, sizes[0], first);
+    const float *const balance = balance_of(first, batch, wide(sizes[0]), scratch.balance);
     for (int n = 0; n < used; n++) {
         const number *input = first;
         for (int i = 0; i < s->layers; i++) {
@@ -153,7 +160,8 @@ void stack_forward(const struct stack *s, int used, const struct inputs *in, int
                 single_output(input, batch, wide(inputs), s->vector + weight, inputs, s->vector[bias], out + n * batch);
                 continue;
             }
-            const unit *of_weight = units_of_floats(s->vector + weight, inputs, outputs, scratch.weight);
+            const struct factor of_weight =
+                of_float_columns(s->vector + weight, inputs, outputs, i ? 0 : balance, scratch.weight);
             memset(scratch.bias, 0, sizeof(float) * wide(outputs));
             memcpy(scratch.bias, s->vector + bias, sizeof(float) * outputs);
             if (last) {
@@ -164,8 +172,7 @@ void stack_forward(const struct stack *s, int used, const struct inputs *in, int
                 f.rows = input_rows(s->kept, s, n, i + 1);
             else
                 f.rows = i % 2 ? scratch.next_rows : scratch.rows;
-            product((const unit *)input, wide(inputs) / TOGETHER, 1, of_weight, wide(outputs), units(inputs), batch,
-                    (int)wide(outputs), &f);
+            product(of_rows(input, batch, wide(inputs), i ? 0 : balance, scratch.rows_as_units), of_weight, units(inputs), &f);
             input = f.rows;
         }
     }
@@ -191,16 +198,15 @@ static int rows_not_zero(const float *x, int rows, int columns, int *found)
 static void parameter_gradient(const struct scratch *scratch, const number *x, int batch, int inputs, int outputs,
                                float *weight, float *bias)
 {
-    const unit *const of_sums = units_of_rows(scratch->rows, batch, wide(outputs), scratch->sums);
+    struct factor of_sums = of_columns(scratch->rows, batch, wide(outputs), scratch->sums);
     if (outputs == 1) {
         /* One row and one column lie the same, and a tile of one row does less for nothing. */
         const struct finish f = {.out = weight, .out_rows = 1, .out_columns = inputs, .stride = wide(inputs)};
-        const unit *const of_x = units_of_rows(x, batch, wide(inputs), scratch->input);
-        product(of_sums, 1, wide(1), of_x, wide(inputs), units(batch), 2, (int)wide(inputs), &f);
+        of_sums.rows = 2;
+        product(of_sums, of_columns(x, batch, wide(inputs), scratch->input), units(batch), &f);
     } else {
-        const struct factor a = turned(x, batch, inputs, wide(inputs), scratch->input);
         const struct finish f = {.out = weight, .out_rows = inputs, .out_columns = outputs, .stride = wide(outputs)};
-        product(a.units, a.row, a.step, of_sums, wide(outputs), units(batch), a.rows, (int)wide(outputs), &f);
+        product(turned(x, batch, inputs, wide(inputs), scratch->input), of_sums, units(batch), &f);
     }
     column_sums(scratch->rows, batch, wide(outputs), outputs, bias);
 }
@@ -234,8 +240,8 @@ void stack_backward(const struct stack *s, int used, const float *out_gradient, 
                 /* (batch x outputs) . (outputs x inputs), of the first layer only the columns that are asked for */
                 const int from = i ? 0 : inputs - columns;
                 struct finish f = {.stride = wide(inputs - from), .tanh = s->tanh, .row_of = row_of};
-                transpose_floats(s->vector + weight + from * (long)outputs, inputs - from, outputs, scratch.weight,
-                                 f.stride);
+                const struct factor of_weight = of_float_rows(s->vector + weight + from * (long)outputs, inputs - from,
+                                                              outputs, f.stride, scratch.weight);
                 if (i) {
                     f.slope_of = input;
                     f.rows = scratch.next_rows;
@@ -245,8 +251,7 @@ void stack_backward(const struct stack *s, int used, const float *out_gradient, 
                     f.out_columns = columns;
                     f.accumulate = 1;
                 }
-                product((const unit *)rows, wide(outputs) / TOGETHER, 1, scratch.weight, f.stride, units(outputs), even,
-                        (int)f.stride, &f);
+                product(of_rows(rows, even, wide(outputs), 0, scratch.rows_as_units), of_weight, units(outputs), &f);
                 scratch.rows = scratch.next_rows, scratch.next_rows = rows;
             }
         }
@@ -278,16 +283,16 @@ void stack_tangent(const struct stack *s, const float *direction, char *memory, 
                 f.slope_of = input_rows(s->kept, s, n, i + 1);
                 f.rows = scratch.next_rows;
             }
+            const float *const balance = i ? 0 : balance_of(input, batch, wide(inputs), scratch.balance);
             if (i) {
                 const struct finish sums = {.out = with_weights, .out_rows = batch, .out_columns = of, .stride = of};
-                product((const unit *)input, wide(inputs) / TOGETHER, 1,
-                        units_of_floats(direction + weight, inputs, outputs, scratch.weight), of, units(inputs), batch, of,
-                        &sums);
+                product(of_rows(input, batch, wide(inputs), 0, scratch.rows_as_units),
+                        of_float_columns(direction + weight, inputs, outputs, 0, scratch.weight), units(inputs), &sums);
                 f.others = with_weights;
             }
-            product((const unit *)(i ? moved : input), wide(inputs) / TOGETHER, 1,
-                    units_of_floats((i ? s->vector : direction) + weight, inputs, outputs, scratch.weight), of,
-                    units(inputs), batch, of, &f);
+            product(of_rows(i ? moved : input, batch, wide(inputs), balance, scratch.rows_as_units),
+                    of_float_columns((i ? s->vector : direction) + weight, inputs, outputs, balance, scratch.weight),
+                    units(inputs), &f);
             scratch.rows = scratch.next_rows, scratch.next_rows = moved;
         }
 }

@@ -24,6 +24,7 @@ from compressrl.policy import Policy
 from compressrl_algorithms import elementwise, kernel_stack
 from compressrl_algorithms.adam import Adam
 from compressrl_algorithms.elementwise import Scalar
+from compressrl_algorithms.kernel import Numbers
 from compressrl_algorithms.mlp_stack import Activation, MLPStack, tangent
 
 HIDDEN_HELP = "widths of the hidden layers, e.g. 256x256"
@@ -107,10 +108,10 @@ class Critics(nn.Module):
     """
 
     def __init__(
-        self, sizes: Sequence[int], count: int, generator: torch.Generator, *, bfloat16: bool = False
+        self, sizes: Sequence[int], count: int, generator: torch.Generator, *, numbers: Numbers = "float32"
     ) -> None:
         super().__init__()
-        self.stack = kernel_stack.make([*sizes, 1], count, bfloat16=bfloat16)
+        self.stack = kernel_stack.make([*sizes, 1], count, numbers=numbers)
         self.stack.initialise(generator)
 
     def forward(self, observation_BD: torch.Tensor, action_BA: torch.Tensor) -> torch.Tensor:
@@ -145,11 +146,11 @@ class Actor(nn.Module):
     """
 
     def __init__(
-        self, hidden: nn.Sequential, heads: Sequence[nn.Module], *, bfloat16: bool, device: str
+        self, hidden: nn.Sequential, heads: Sequence[nn.Module], *, numbers: Numbers = "float32", device: str
     ) -> None:
         super().__init__()
         self.hidden, self.heads = hidden, nn.ModuleList(heads)
-        self.stack = stacked(hidden, heads, bfloat16=bfloat16) if device == "cpu" else None
+        self.stack = stacked(hidden, heads, numbers) if device == "cpu" else None
         # Remembered, as all parameters of a target network are frozen, and move all the same.
         self.free = [part for part in (*hidden.parameters(), *self.heads.parameters()) if part.requires_grad]
 
@@ -210,7 +211,9 @@ class Actor(nn.Module):
         return self.plain(observation_1D) if self.stack is None else self.stack.act(observation_1D)
 
 
-def stacked(hidden: nn.Sequential, heads: Sequence[nn.Module], *, bfloat16: bool) -> MLPStack | None:
+def stacked(
+    hidden: nn.Sequential, heads: Sequence[nn.Module], numbers: Numbers = "float32"
+) -> MLPStack | None:
     """A stack whose views these layers become, with the heads side by side as its last layer.
 
     None where they are no linear layers with ReLU, or all with tanh, between them, or some are frozen; exact
@@ -230,7 +233,7 @@ def stacked(hidden: nn.Sequential, heads: Sequence[nn.Module], *, bfloat16: bool
         return None
     sizes = [(linears or outputs)[0].in_features, *(layer.out_features for layer in linears)]
     sizes.append(sum(head.out_features for head in outputs))
-    stack = kernel_stack.make(sizes, 1, bfloat16=bfloat16, activation=activation)
+    stack = kernel_stack.make(sizes, 1, numbers=numbers, activation=activation)
     stack.adopt(0, [*([layer] for layer in linears), outputs])
     return stack
 

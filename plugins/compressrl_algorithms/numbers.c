@@ -1,10 +1,6 @@
-/* The numbers that networks are multiplied in, and what differs with them: float, or with -DSTACK_BFLOAT16
- * bfloat16 with float sums (AVX512-BF16), whose instruction multiplies pairs.
- *
- * A product C (M x N) = A . B takes units of the dimension that is summed over: one float, or two bfloat16
- * neighbours in 32 bits. A is units with any strides, B is [K / TOGETHER][N]. A matrix is kept as its rows, whose
- * columns are filled up with zeros to whole tiles.
- */
+/* The vectors that everything here is computed with, and which numbers networks are multiplied in: float, or with
+ * -DSTACK_BFLOAT16 or -DSTACK_INT16 those of factors.c. */
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -19,15 +15,27 @@
 int stack_supported(void) { return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0; }
 #elif defined(STACK_BFLOAT16) && (!defined(__AVX512BF16__) || defined(__AMX_TILE__))
 int stack_supported(void) { return 0; }
+#elif defined(STACK_INT16) && !defined(__AVX2__)
+int stack_supported(void) { return 0; }
 #else
-int stack_supported(void) { return 1; }
 #define STACK_SUPPORTED
+int stack_supported(void) { return 1; }
+#endif
+
+/* Whether it is faster than in float. Integers are where an instruction multiplies and adds them (VNNI), and where
+ * two multiply them in each cycle: AMD's since Zen 3 and Intel's since Ice Lake, which brought VAES too. */
+#if defined(STACK_INT16) && !defined(__AVX512VNNI__) && !defined(__AVXVNNI__) && !defined(__VAES__)
+int stack_is_faster(void) { return 0; }
+#else
+int stack_is_faster(void) { return 1; }
 #endif
 
 #if defined(STACK_SUPPORTED)
 /* Floats in a register, and registers in the row of a tile: 6 rows of sums, with what they are made of, fit. */
-#if defined(__AVX512F__)
+#if defined(__AVX__)
 #include <immintrin.h>
+#endif
+#if defined(__AVX512F__)
 #define LANES 16
 #define TILE_COLUMNS 4
 #elif defined(__AVX__)
@@ -50,6 +58,11 @@ int stack_supported(void) { return 1; }
 
 typedef float lanes __attribute__((vector_size(4 * LANES)));
 typedef int32_t truths __attribute__((vector_size(4 * LANES)));
+#if LANES == 16
+typedef __m512i bits; /* of such a register, whatever they mean */
+#else
+typedef truths bits;
+#endif
 
 /* Every number is computed by one thread, in the same order whatever their number. */
 static int threads = 1;
@@ -191,196 +204,33 @@ INLINE float sum_of(lanes v)
     return sum;
 }
 
-#if LANES == 16
-/* 16 x 16 in registers: pairs of rows, then pairs of those, are interleaved; then quarters change places. */
-static void transpose_block(__m512i x[LANES])
-{
-    __m512i y[LANES];
-    for (int i = 0; i < LANES; i += 2) {
-        y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
-        y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
-    }
-    for (int i = 0; i < LANES; i += 4)
-        for (int j = 0; j < 2; j++) {
-            x[i + 2 * j] = _mm512_unpacklo_epi64(y[i + j], y[i + j + 2]);
-            x[i + 2 * j + 1] = _mm512_unpackhi_epi64(y[i + j], y[i + j + 2]);
-        }
-    for (int i = 0; i < 4; i++) {
-        const __m512i low_even = _mm512_shuffle_i32x4(x[i], x[i + 4], 0x88);
-        const __m512i low_odd = _mm512_shuffle_i32x4(x[i], x[i + 4], 0xdd);
-        const __m512i high_even = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0x88);
-        const __m512i high_odd = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0xdd);
-        y[i] = _mm512_shuffle_i32x4(low_even, high_even, 0x88);
-        y[i + 8] = _mm512_shuffle_i32x4(low_even, high_even, 0xdd);
-        y[i + 4] = _mm512_shuffle_i32x4(low_odd, high_odd, 0x88);
-        y[i + 12] = _mm512_shuffle_i32x4(low_odd, high_odd, 0xdd);
-    }
-    memcpy(x, y, sizeof y);
-}
-#else
-static void transpose_block(truths x[LANES])
-{
-    truths y[LANES];
-    for (int i = 0; i < LANES; i++)
-        for (int j = 0; j < LANES; j++)
-            y[j][i] = x[i][j];
-    memcpy(x, y, sizeof y);
-}
-#endif
-
+/* What a product is made of: units of what is summed over, one number or two neighbours in 32 bits. A matrix is kept as
+ * its rows, of numbers, whose columns are filled up with zeros to whole tiles. */
 #if defined(STACK_BFLOAT16)
 #define TOGETHER 2
 typedef uint16_t number;
 typedef uint32_t unit;
-
-INLINE lanes numbers(const number *x)
-{
-    const __m512i wider = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)x));
-    return (lanes)_mm512_slli_epi32(wider, 16);
-}
-
-INLINE void store_numbers(number *x, lanes v)
-{
-    _mm256_storeu_si256((void *)x, (__m256i)_mm512_cvtneps_pbh((__m512)v));
-}
-
-/* sum + a b, summed over what is together in a unit; a [1], b [LANES] */
-INLINE lanes multiply(const unit *a, const unit *b, lanes sum)
-{
-    const __m512bh row = (__m512bh)_mm512_set1_epi32((int)*a);
-    return (lanes)_mm512_dpbf16_ps((__m512)sum, row, (__m512bh)_mm512_loadu_si512(b));
-}
-
-/* Two rows as units. */
-INLINE void store_pairs(unit *out, __m256i one, __m256i two)
-{
-    const __m512i high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(two), 16);
-    _mm512_storeu_si512(out, _mm512_or_si512(_mm512_cvtepu16_epi32(one), high));
-}
-
-/* Units [rows / 2][stride], filled up with zeros to whole tiles of AMX. */
-static const unit *fill(unit *room, int rows, long stride)
-{
-    const long there = (rows + 1) / 2 * stride;
-    memset(room + there, 0, sizeof(unit) * (wide(rows) / 2 * stride - there));
-    return room;
-}
-
-/* Numbers [rows][stride], rows even, as units over the rows: written to `room`, unless they are that already. */
-static const unit *units_of_rows(const number *x, int rows, long stride, unit *room)
-{
-    for (int r = 0; r < rows; r += 2)
-        for (long c = 0; c < stride; c += LANES)
-            store_pairs(room + r / 2 * stride + c, _mm256_loadu_si256((const void *)(x + r * stride + c)),
-                        _mm256_loadu_si256((const void *)(x + (r + 1) * stride + c)));
-    return fill(room, rows, stride);
-}
-
-/* The same of floats [rows][columns]; an odd last row stands with zeros. */
-static const unit *units_of_floats(const float *x, int rows, int columns, unit *room)
-{
-    const long stride = wide(columns);
-#pragma omp parallel for num_threads(threads) if (is_worth_threads(rows * stride))
-    for (int r = 0; r < rows; r += 2)
-        for (long c = 0; c < stride; c += LANES) {
-            const lanes one = load_part(x + (long)r * columns + c, columns - c);
-            const lanes two = load_part(x + (r + 1L) * columns + c, r + 1 < rows ? columns - c : 0);
-            store_pairs(room + r / 2 * stride + c, (__m256i)_mm512_cvtneps_pbh((__m512)one),
-                        (__m256i)_mm512_cvtneps_pbh((__m512)two));
-        }
-    return fill(room, rows, stride);
-}
-
-/* A row of floats as LANES units. */
-INLINE __m512i units_in_a_row(const float *x, long count)
-{
-    const lanes high = load_part(x + LANES, count - LANES), low = load_part(x, count);
-    return (__m512i)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
-}
+#elif defined(STACK_INT16)
+#define TOGETHER 2
+typedef float number;
+typedef int32_t unit;
 #else
 #define TOGETHER 1
 typedef float number;
 typedef float unit;
-
-INLINE lanes numbers(const number *x) { return load(x); }
-
-INLINE void store_numbers(number *x, lanes v) { store(x, v); }
-
-INLINE lanes multiply(const unit *a, const unit *b, lanes sum) { return sum + *a * load(b); }
-
-static const unit *units_of_rows(const number *x, int rows, long stride, unit *room)
-{
-    (void)rows, (void)stride, (void)room;
-    return x;
-}
-
-static const unit *units_of_floats(const float *x, int rows, int columns, unit *room)
-{
-    const long stride = wide(columns);
-    if (stride == columns)
-        return x;
-#pragma omp parallel for num_threads(threads) if (is_worth_threads(rows * stride))
-    for (int r = 0; r < rows; r++)
-        for (long c = 0; c < stride; c += LANES)
-            store(room + r * stride + c, load_part(x + (long)r * columns + c, columns - c));
-    return room;
-}
-
-#if LANES == 16
-INLINE __m512i units_in_a_row(const float *x, long count) { return (__m512i)load_part(x, count); }
-#else
-INLINE truths units_in_a_row(const float *x, long count) { return (truths)load_part(x, count); }
-#endif
 #endif
 
-/* A first factor, of units over the sums: rows are `row` units apart and their neighbours `step`. */
+/* `rows` vectors over what is summed: they begin `row` units apart, and their units are `step` apart. */
 struct factor {
     const unit *units;
     long row, step;
-    int rows; /* even */
+    int rows;
+    const float *scales; /* [rows] of integers: what the sums are to be multiplied with */
 };
-
-/* The columns of numbers [rows][stride], of which `columns` are meant, as rows of a first factor. */
-#if defined(STACK_AMX)
-static struct factor turned(const number *x, int rows, int columns, long stride, unit *room)
-{
-    const long row = wide(rows) / TOGETHER;
-    for (long r = 0; r < rows; r += TOGETHER * LANES)
-        for (long c = 0; c < stride; c += LANES) {
-            __m512i block[LANES] = {0};
-            for (int i = 0; i < LANES && r + 2 * i < rows; i++) {
-                const number *pair = x + (r + 2 * i) * stride + c;
-                store_pairs((unit *)(block + i), _mm256_loadu_si256((const void *)pair),
-                            _mm256_loadu_si256((const void *)(pair + stride)));
-            }
-            transpose_block(block);
-            for (int i = 0; i < LANES; i++)
-                _mm512_storeu_si512(room + (c + i) * row + r / TOGETHER, block[i]);
-        }
-    return (struct factor){room, row, 1, (int)wide(columns)};
-}
-#else
-static struct factor turned(const number *x, int rows, int columns, long stride, unit *room)
-{
-    return (struct factor){units_of_rows(x, rows, stride, room), 1, stride, columns + columns % 2};
-}
-#endif
 
 /* How many units a sum over so many has. */
 static int units(int size) { return (size + TOGETHER - 1) / TOGETHER; }
 
-/* Floats [rows][columns] as units along the columns -> [wide(columns) / TOGETHER][stride], filled up with zeros. */
-static void transpose_floats(const float *x, int rows, int columns, unit *out, long stride)
-{
-#pragma omp parallel for num_threads(threads) if (is_worth_threads(stride * columns))
-    for (long r = 0; r < stride; r += LANES)
-        for (long c = 0; c < wide(columns); c += TOGETHER * LANES) {
-            __typeof__(units_in_a_row(x, 0)) block[LANES];
-            for (int i = 0; i < LANES; i++)
-                block[i] = units_in_a_row(x + (r + i) * columns + c, r + i < rows ? columns - c : 0);
-            transpose_block(block);
-            for (int i = 0; i < LANES; i++)
-                memcpy(out + (c / TOGETHER + i) * stride + r, block + i, sizeof block[i]);
-        }
-}
+/* Room for the units of `size` numbers, and for scales of so many vectors and what they undo. */
+static long room_for(long size, long vectors) { return size / TOGETHER + 2 * vectors; }
 #endif

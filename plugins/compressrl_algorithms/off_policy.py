@@ -9,7 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from compressrl.training import TrainingSession
 from compressrl_algorithms import networks
 from compressrl_algorithms.adam import Adam
 from compressrl_algorithms.elementwise import Scalar
+from compressrl_algorithms.kernel import Numbers, fastest, kernel
 from compressrl_algorithms.recording import Repeater
 from compressrl_algorithms.replay_buffer import Batch, ReplayBuffer
 
@@ -88,22 +89,34 @@ class OffPolicyAlgorithm(ABC):
     tau: Annotated[float, Option("step of the targets towards the learnt networks", low=0, high=1)] = 0.005
     buffer_size: Annotated[int, Option("transitions that the replay memory keeps", low=1)] = 1_000_000
     learning_starts: Annotated[int, Option("steps of random actions before the first update", low=1)] = 10_000
-    bfloat16: Annotated[
-        bool, Option("multiply in bfloat16 inside the networks, on CPUs that are faster in it")
-    ] = True
+    numbers: Annotated[
+        Literal["fastest", "float32", "bfloat16", "int16"],
+        Option("what is multiplied inside the networks; fastest: 16 bits on CPUs that are faster in them"),
+    ] = "fastest"
 
     name: ClassVar[str]
+
+    def multiplied_in(self) -> Numbers:
+        """What networks multiply in, on a CPU; raises UsageError where this one cannot."""
+        if self.numbers == "fastest":
+            return fastest()
+        if self.numbers != "float32" and kernel(self.numbers) is None:
+            raise UsageError(
+                f"Nothing here multiplies in {self.numbers}: the CPU cannot, or there is no C compiler. "
+                "Leave `numbers` out for what is fastest."
+            )
+        return self.numbers
 
     def critics(self, setup: Setup, count: int) -> networks.Critics:
         """Fresh critics of observation and action."""
         sizes = [setup.observation_size + setup.action_size, *networks.hidden_widths(self.hidden)]
-        return networks.Critics(sizes, count, setup.generator, bfloat16=self.bfloat16)
+        return networks.Critics(sizes, count, setup.generator, numbers=self.multiplied_in())
 
     def actor(self, setup: Setup, *heads: nn.Linear) -> networks.Actor:
         """The actor with its last layer and further heads; `setup.actor` goes on learning inside it."""
         hidden, last = setup.actor[:-1], cast(nn.Linear, setup.actor[-1])
         assert isinstance(hidden, nn.Sequential)
-        return networks.Actor(hidden, [last, *heads], bfloat16=self.bfloat16, device=setup.device)
+        return networks.Actor(hidden, [last, *heads], numbers=self.multiplied_in(), device=setup.device)
 
     @abstractmethod
     def learner(self, setup: Setup) -> Learner:

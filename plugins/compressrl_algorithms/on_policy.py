@@ -75,7 +75,7 @@ class ActorCritic(nn.Module):
     def actor(self) -> Actor:
         """The mean, to be learnt by its gradient; `mean` follows."""
         row = list(self.mean) if isinstance(self.mean, nn.Sequential) else [self.mean]
-        return Actor(nn.Sequential(*row[:-1]), row[-1:], bfloat16=False, device=self.log_std.device.type)
+        return Actor(nn.Sequential(*row[:-1]), row[-1:], device=self.log_std.device.type)
 
     def log_prob(self, observations_BD: torch.Tensor, actions_BA: torch.Tensor) -> torch.Tensor:
         """Log-density (B,) of the actions, as sampled."""
@@ -163,7 +163,7 @@ class Training:
         for standardization in self.inputs:
             leave_out(cast(Standardize, standardization), self.mask_D)
         *below, last = orthogonal(mlp([self.D, *hidden, 1], generator, nn.Tanh), 1.0, generator)
-        value = stacked(nn.Sequential(*below), [last], bfloat16=False)
+        value = stacked(nn.Sequential(*below), [last])
         assert value is not None
         self.inputs.to(self.session.device)
         self.agent = ActorCritic(self.session.adapt_actor(mean), log_std, value).to(self.session.device)

@@ -1,4 +1,4 @@
-/* Products of two matrices in the numbers of numbers.c, and what becomes of their sums. */
+/* Products of two factors, A and B, and what becomes of their sums. */
 #if defined(STACK_SUPPORTED)
 
 /* What becomes of a product's sums. */
@@ -52,26 +52,31 @@ INLINE void finish_tile(const struct finish *finish, lanes sum[6][TILE_COLUMNS],
         EACH_SUM store_numbers(f.rows + (m + i) * f.stride + n + LANES * j, sum[i][j]);
 }
 
-INLINE void tile(const unit *a, long a_row, long a_step, const unit *b, long b_step, int steps,
+/* Rows m.. of A by columns n.. of B, whose units begin at b. */
+INLINE void tile(const struct factor *A, const struct factor *B, const unit *b, long b_step, int steps,
                  const struct finish *f, int m, int n, const int rows, const int columns)
 {
+    const long a_row = A->row, a_step = A->step;
+    const unit *a = A->units + m * a_row;
     lanes sum[6][TILE_COLUMNS];
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < columns; j++)
             sum[i][j] = (lanes){0};
-    a += m * a_row;
     for (int k = 0; k < steps; k++, a += a_step, b += b_step)
         for (int i = 0; i < rows; i++)
             for (int j = 0; j < columns; j++)
                 sum[i][j] = multiply(a + i * a_row, b + LANES * j, sum[i][j]);
+    EACH_SUM sum[i][j] = of_sum(sum[i][j], A->scales + m + i, B->scales + n + LANES * j);
     finish_tile(f, sum, m, n, rows, columns);
 }
 
-/* Rows m..end of A by the columns of B that go into places n.. of the sums. Rows of B are often a power of two apart
- * and fall into the same few places of the first cache: they stay there, for all rows of A, only if put together. */
-INLINE void panel(const unit *a, long a_row, long a_step, const unit *b, long b_step, int steps, int m, int end,
-                  const struct finish *f, int n, const int columns)
+/* Rows m..end of A by columns n.. of B. Rows of B's units are often a power of two apart and fall into the same few places
+ * of the first cache: they stay there, for all rows of A, only if put together. */
+INLINE void panel(const struct factor *A, const struct factor *B, int steps, int m, int end, const struct finish *f, int n,
+                  const int columns)
 {
+    const unit *b = B->units + n;
+    long b_step = B->step;
     unit together[PANEL_STEPS * LANES * TILE_COLUMNS] __attribute__((aligned(64)));
     if (steps <= PANEL_STEPS && end - m >= PANEL_ROWS) {
         for (int k = 0; k < steps; k++)
@@ -80,9 +85,9 @@ INLINE void panel(const unit *a, long a_row, long a_step, const unit *b, long b_
         b_step = LANES * columns;
     }
     for (; m + 6 <= end; m += 6)
-        tile(a, a_row, a_step, b, b_step, steps, f, m, n, 6, columns);
+        tile(A, B, b, b_step, steps, f, m, n, 6, columns);
     for (; m < end; m += 2)
-        tile(a, a_row, a_step, b, b_step, steps, f, m, n, 2, columns);
+        tile(A, B, b, b_step, steps, f, m, n, 2, columns);
 }
 
 #if defined(STACK_AMX)
@@ -146,45 +151,44 @@ static void block(const unit *a, long a_row, const unit *b, long b_step, int ste
 }
 
 /* Rows m.. of A, in whole blocks, by all columns of B; returns the first row that is left. */
-static int blocks(const unit *a, long a_row, const unit *b, long b_step, int steps, int m, int end,
-                  const struct finish *f, int N)
+static int blocks(const struct factor *A, const struct factor *B, int steps, int m, int end, const struct finish *f)
 {
-    if (end - m < BLOCK)
+    if (end - m < BLOCK || A->step != 1)
         return m;
     const int whole = m + (end - m) / BLOCK * BLOCK;
     use_tiles();
     for (int row = m; row < whole; row += BLOCK)
-        for (int n = 0; n < N; n += BLOCK)
-            block(a, a_row, b + n, b_step, steps, f, row, n);
+        for (int n = 0; n < B->rows; n += BLOCK)
+            block(A->units, A->row, B->units + n, B->step, steps, f, row, n);
     _tile_release();
     return whole;
 }
 #else
 #define BLOCK 6
-static int blocks(const unit *a, long a_row, const unit *b, long b_step, int steps, int m, int end,
-                  const struct finish *f, int N)
+static int blocks(const struct factor *A, const struct factor *B, int steps, int m, int end, const struct finish *f)
 {
-    (void)a, (void)a_row, (void)b, (void)b_step, (void)steps, (void)end, (void)f, (void)N;
+    (void)A, (void)B, (void)steps, (void)end, (void)f;
     return m;
 }
 #endif
 
-/* A [M][steps] by B [steps][N], in units: M even, N whole narrow tiles. */
-static void product(const unit *a, long a_row, long a_step, const unit *b, long b_step, int steps, int M, int N,
-                    const struct finish *f)
+/* A by B, over so many units: A has an even number of rows, B whole narrow tiles of them, of which each unit's lie side
+ * by side. */
+static void product(const struct factor A, const struct factor B, int steps, const struct finish *f)
 {
+    const int M = A.rows, N = B.rows;
     /* In rows: threads that write parts of one row get in each other's way. */
     const int share = (M / (BLOCK * threads) + (M % (BLOCK * threads) != 0)) * BLOCK;
     const long work = (long)M * N * steps / 16; /* sixteen products reckoned as one number copied */
 #pragma omp parallel for num_threads(threads) if (is_worth_threads(work))
     for (int part = 0; part < threads; part++) {
         const int end = (part + 1) * share < M ? (part + 1) * share : M;
-        const int m = a_step == 1 ? blocks(a, a_row, b, b_step, steps, part * share, end, f, N) : part * share;
+        const int m = blocks(&A, &B, steps, part * share, end, f);
         int n = 0;
         for (; n + LANES * TILE_COLUMNS <= N; n += LANES * TILE_COLUMNS)
-            panel(a, a_row, a_step, b + n, b_step, steps, m, end, f, n, TILE_COLUMNS);
+            panel(&A, &B, steps, m, end, f, n, TILE_COLUMNS);
         if (n < N)
-            panel(a, a_row, a_step, b + n, b_step, steps, m, end, f, n, NARROW_COLUMNS);
+            panel(&A, &B, steps, m, end, f, n, NARROW_COLUMNS);
     }
 }
 #endif

@@ -84,7 +84,7 @@ def descent(student: nn.Sequential, half_range: torch.Tensor) -> Descent:
     first, last = linears[0], linears[-1]
     if any(parameter.requires_grad for parameter in student[:first].parameters()):
         return Descent(student, last, half_range)
-    stack = networks.stacked(nn.Sequential(*modules[first:last]), [modules[last]], bfloat16=False)
+    stack = networks.stacked(nn.Sequential(*modules[first:last]), [modules[last]])
     if stack is None:
         return Descent(student, last, half_range)
     return StackDescent(student, first, last, half_range, stack)

@@ -70,12 +70,12 @@ class NotedRollouts(BaseCallback):
 
 @dataclass(frozen=True)
 class Sides:
-    """On-policy, how each side steps its environments; off-policy, whether ours multiplies in float32."""
+    """On-policy, how each side steps its environments; off-policy, what ours multiplies in."""
 
     our_envs: int
     their_envs: int
     their_processes: bool
-    float32: bool
+    numbers: str
 
 
 def ours(algorithm: str, env_id: str, steps: int, sides: Sides) -> None:
@@ -83,7 +83,7 @@ def ours(algorithm: str, env_id: str, steps: int, sides: Sides) -> None:
         if algorithm in ON_POLICY:
             stamps.append(clock())
 
-    more = f",num_envs={sides.our_envs}" if algorithm in ON_POLICY else f",bfloat16={not sides.float32}"
+    more = f",num_envs={sides.our_envs}" if algorithm in ON_POLICY else f",numbers={sides.numbers}"
     lab = Lab(env_id, training=TrainingSession(steps=steps, progress=note))
     plugins.create("algorithm", OURS[algorithm] + more).train(lab)
 
@@ -167,9 +167,7 @@ def main() -> None:
         "--their-envs", type=int, default=1, help="environments of an on-policy run of theirs"
     )
     parser.add_argument("--their-processes", action="store_true", help="a process for each of these")
-    parser.add_argument(
-        "--float32", action="store_true", help="ours off-policy, as where bfloat16 is no faster"
-    )
+    parser.add_argument("--numbers", default="fastest", help="that ours multiplies in off-policy")
     parser.add_argument("--algo", action="append", help="default: all")
     parser.add_argument("--env", action="append", help="default: HalfCheetah-v5 and Humanoid-v5")
     parser.add_argument("--sbx", help="the Python of an environment with sbx-rl: a third column, off-policy")
@@ -184,7 +182,7 @@ def main() -> None:
         clock = time.process_time
     if options.cpu_seconds and (options.at_once > 1 or options.threads > 1 or options.their_processes):
         parser.error("--cpu-seconds are those of one thread of one process; more need the clock.")
-    sides = Sides(options.our_envs, options.their_envs, options.their_processes, options.float32)
+    sides = Sides(options.our_envs, options.their_envs, options.their_processes, options.numbers)
     their_threads = options.their_threads or options.threads
     turns = (("theirs", theirs, their_threads), ("ours", ours, options.threads))
     load = f"{options.at_once} run(s) of {options.threads} thread(s)"

@@ -28,8 +28,9 @@ from compressrl import files, runs
 from compressrl.training import LEARNING_CURVE
 
 OURS = {  # algorithm, environment variables
-    "kernel": ("sac", {}),
-    "float32": ("sac:bfloat16=false", {}),
+    "kernel": ("sac:numbers=bfloat16", {}),
+    "float32": ("sac:numbers=float32", {}),
+    "int16": ("sac:numbers=int16", {}),
     "plain": ("sac", {"CC": "false"}),  # without a compiler it is plain torch
 }
 THEIRS = {"hosted": HostedSAC, "sb3": stable_baselines3.SAC}

@@ -18,7 +18,7 @@ def between(request, monkeypatch):
     """
     if request.param == "torch":
         for module in (elementwise, kernel_stack):
-            monkeypatch.setattr(module, "kernel", lambda **_: None)
+            monkeypatch.setattr(module, "kernel", lambda *_: None)
     elif request.param == "kernel" and elementwise.kernel() is None:
         pytest.skip("no C compiler")
     return nn.Softsign() if request.param == "unknown layers" else nn.Tanh()

@@ -18,7 +18,7 @@ from compressrl_algorithms.sac import SAC
 from compressrl_algorithms.td3 import TD3
 
 ENVIRONMENT, BATCH, UPDATES, RATE = "Hopper-v5", 256, 40, 3e-4
-OPTIONS = {"actor_lr": RATE, "critic_lr": RATE, "bfloat16": False}
+OPTIONS = {"actor_lr": RATE, "critic_lr": RATE, "numbers": "float32"}
 
 
 @pytest.fixture(scope="module")

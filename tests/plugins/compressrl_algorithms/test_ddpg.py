@@ -42,7 +42,7 @@ def test_the_actor_climbs_the_critic_and_leaves_it_alone(learner_of, batch_of, s
 
 
 def test_the_actors_gradient_is_that_of_the_mean_value(learner_of, batch_of, gradient_taken_by):
-    learner, observation = learner_of(DDPG, bfloat16=False), batch_of().observation
+    learner, observation = learner_of(DDPG, numbers="float32"), batch_of().observation
     found = gradient_taken_by(lambda: learner.update_actor(observation))
     by_modules = nn.Sequential(learner.actor)
     action = by_modules(observation).tanh()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -25,15 +24,15 @@ SHAPES = [
     ((3, 8, 1), 2),
     ((5, 40, 3), 1),
 ]
-BFLOAT16 = False
+NUMBERS = "float32"
 ACTIVATION = "relu"
 
 
-@pytest.fixture(params=[False, True], ids=["float32", "bfloat16"], autouse=True)
+@pytest.fixture(params=["float32", "bfloat16", "int16"], autouse=True)
 def numbers(request, monkeypatch):
-    if request.param and kernel(bfloat16=True) is None:
-        pytest.skip("this CPU is not faster in bfloat16")
-    monkeypatch.setattr(sys.modules[__name__], "BFLOAT16", request.param)
+    if request.param != "float32" and kernel(request.param) is None:
+        pytest.skip(f"this CPU does not multiply in {request.param}")
+    monkeypatch.setattr(sys.modules[__name__], "NUMBERS", request.param)
 
 
 @pytest.fixture(params=["relu", "tanh"])
@@ -50,7 +49,7 @@ def generator(seed=0):
 
 def both(sizes, count):
     plain = MLPStack(sizes, count, ACTIVATION)
-    fast = KernelStack(sizes, count, ACTIVATION, bfloat16=BFLOAT16)
+    fast = KernelStack(sizes, count, ACTIVATION, numbers=NUMBERS)
     plain.initialise(generator())
     fast.load_state_dict(plain.state_dict())
     return plain, fast
@@ -77,12 +76,16 @@ def test_the_kernel_agrees_with_torch(sizes, count, rows):
         tangent = one.tangent(torch.randn(one.vector.shape, generator=generator(3)))
         learnt = outputs, one(*inputs(sizes, rows)), tangent, one.gradient(weights).clone()
         results.append((*learnt, one.probe(*inputs(sizes, rows)), one.gradient(weights)))
-    # bfloat16 has 8 bits; a unit that rounding moves over zero also takes its share of the gradient.
-    bounds = (0.02, 0.02, 0.1, 0.1, 0.02, 0.25) if BFLOAT16 else [1e-6] * 6
+    # A unit that rounding moves over zero also takes its share of the gradient.
+    bounds = {
+        "float32": [2e-6] * 6,
+        "bfloat16": [0.02, 0.02, 0.1, 0.1, 0.02, 0.25],  # it has 8 bits
+        "int16": [0.002, 0.002, 0.02, 0.02, 0.002, 0.05],
+    }[NUMBERS]
     for expected, found, bound in zip(*results, bounds, strict=True):
         assert found.dtype is torch.float32
         assert relative(found, expected) < bound
-    assert not (BFLOAT16 and torch.equal(results[0][0], results[1][0]))
+    assert NUMBERS == "float32" or not torch.equal(results[0][0], results[1][0])
 
 
 def whole(shape, seed, low=-2, high=3):
@@ -93,7 +96,7 @@ def whole(shape, seed, low=-2, high=3):
 @pytest.mark.parametrize(("sizes", "share"), [((7, 20, 12, 3), 1.0), ((43, 70, 36, 3), 0.2)])
 @pytest.mark.parametrize("rows", [6, 14, 40, 98])
 def test_the_kernels_gradient_is_exact_where_nothing_is_rounded(sizes, share, rows):
-    """Small whole numbers are exact in bfloat16, and so are their products and sums in float32."""
+    """Small whole numbers are exact in 16 bits, and so are their products and sums."""
     results = []
     for one in both(sizes, 2):
         there = torch.rand(one.vector.shape, generator=generator()) < share
@@ -113,8 +116,71 @@ def test_the_kernels_gradient_is_exact_where_nothing_is_rounded(sizes, share, ro
 
 
 @needs_kernel
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_numbers_of_any_size_are_multiplied_alike(scale):
+    plain, one = both((40, 64, 6), 1)
+    x = torch.randn(16, 40, generator=generator(1)) * scale
+    weights = torch.rand(1, 16, 6, generator=generator(2)) / scale
+    with torch.no_grad():
+        for stack in (plain, one):
+            for layer in stack.layers():
+                layer.bias.zero_()
+    assert relative(one.learn(x), plain.learn(x)) < 0.02
+    assert relative(one.gradient(weights), plain.gradient(weights)) < 0.1
+
+
+@needs_kernel
+@pytest.mark.parametrize("shared", [True, False], ids=["weights alike", "weights learnt"])
+def test_small_inputs_count_beside_large_ones(shared):
+    """As angles of joints do beside forces of hundreds, whether weights have come to terms with them or not."""
+    plain, one = both((120, 64, 6), 2)
+    large = torch.arange(120) % 4 == 0
+    x = torch.randn(32, 120, generator=generator(1)) * torch.where(large, 200.0, 0.1)
+    with torch.no_grad():
+        for stack in (plain, one):
+            weight = stack.layers()[0].weight
+            weight *= torch.where(large, 0.005, 1.0 if shared else 10.0)
+    without = torch.where(large, x, 0.0)
+    found, expected = one(x) - one(without), plain(x) - plain(without)
+    assert relative(found, expected) < 0.05
+
+
+@needs_kernel
+def test_a_vector_of_zeros_gives_zeros():
+    """It has no length that integers could be made of; nor has one shorter than 1e-15, beside others."""
+    _, one = both((5, 8, 1), 2)
+    x = torch.randn(6, 5, generator=generator(1))
+    x[2], x[4] = 0, 1e-30
+    with torch.no_grad():
+        for layer in one.layers():
+            layer.bias.zero_()
+            layer.weight[..., -1].zero_()
+    outputs = one.learn(x)
+    assert outputs[:, 2].tolist() == [[0.0], [0.0]]
+    assert outputs[:, 4].abs().max() < 1e-15
+    assert outputs[:, 3].abs().min() > 0
+    assert one.gradient(torch.zeros(2, 6, 1)).abs().max() == 0
+
+
+@needs_kernel
+def test_integers_of_the_longest_vectors_do_not_overflow():
+    """All of one number: no sum of products is larger. Opposite ones: nor is one smaller."""
+    plain, one = both((6, 700, 1), 1)
+    for value in (1.0, -1.0):
+        with torch.no_grad():
+            for stack in (plain, one):
+                stack.vector.fill_(abs(value))
+                stack.layers()[0].bias.fill_(5)
+        weights = torch.full((1, 2000, 1), value)
+        x = torch.full((2000, 6), 0.75)
+        for stack in (plain, one):
+            stack.learn(x)
+        assert relative(one.gradient(weights), plain.gradient(weights)) < 0.01
+
+
+@needs_kernel
 def test_tanh_is_torchs():
-    one = KernelStack((1, 1, 1), 1, "tanh", bfloat16=False)
+    one = KernelStack((1, 1, 1), 1, "tanh", numbers="float32")
     with torch.no_grad():
         for layer in one.layers():
             layer.weight.fill_(1.0)
@@ -217,33 +283,17 @@ def test_without_a_compiler_it_is_plain_torch(monkeypatch, tmp_path):
     monkeypatch.delenv("CC", raising=False)
     kernel.cache_clear()
     try:
-        assert type(kernel_stack.make((5, 8, 1), 1, bfloat16=BFLOAT16)) is MLPStack
+        assert type(kernel_stack.make((5, 8, 1), 1, numbers=NUMBERS)) is MLPStack
     finally:
         kernel.cache_clear()
 
 
-def has_tiles():
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.exists() and "amx_bf16" in cpuinfo.read_text()
-
-
-@needs_kernel
-@pytest.mark.skipif(not has_tiles(), reason="this CPU has no AMX")
-def test_where_linux_refuses_the_tiles_of_amx_it_multiplies_in_float32():
-    """As it does where a thread's stack for signals is too small for what they hold."""
-    program = """
-import ctypes
-from compressrl_algorithms import kernel_stack
-
-class SignalStack(ctypes.Structure):
-    _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
-
-room = ctypes.create_string_buffer(8192)
-assert ctypes.CDLL(None).sigaltstack(ctypes.byref(SignalStack(ctypes.addressof(room), 0, 8192)), None) == 0
-print(kernel_stack.make((5, 8, 1), 1, bfloat16=True).in_bfloat16)
-"""
-    words = [sys.executable, "-c", program]
-    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "False\n"
+def test_numbers_that_the_kernel_cannot_multiply_become_float32(monkeypatch):
+    library = kernel()
+    if library is None:
+        pytest.skip("no C compiler")
+    monkeypatch.setattr(kernel_stack, "kernel", lambda numbers: library if numbers == "float32" else None)
+    assert kernel_stack.make((5, 8, 1), 1, numbers=NUMBERS).numbers == "float32"
 
 
 @needs_kernel
@@ -315,8 +365,8 @@ def torch_threads():
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
-    for bfloat16 in (False, True):
-        library = kernel(bfloat16=bfloat16)
+    for numbers in ("float32", "bfloat16", "int16"):
+        library = kernel(numbers)
         if library is not None:
             library.use_threads(1)
 
@@ -328,7 +378,7 @@ def test_any_number_of_threads_computes_the_same(torch_threads, sizes, count):
     results = []
     for threads in (1, 2, 3):
         torch_threads(threads)
-        one = kernel_stack.make(sizes, count, bfloat16=BFLOAT16, activation=ACTIVATION)
+        one = kernel_stack.make(sizes, count, numbers=NUMBERS, activation=ACTIVATION)
         one.initialise(generator())
         optimizer = Adam([one.vector], lr=0.01)
         outputs = one.learn(*inputs(sizes))
@@ -352,7 +402,7 @@ def test_a_pass_has_as_many_threads_as_torch(threads):
 import time, torch
 from compressrl_algorithms import kernel_stack
 torch.set_num_threads({threads})
-one = kernel_stack.make((9, 200, 200, 1), 1, bfloat16={BFLOAT16})
+one = kernel_stack.make((9, 200, 200, 1), 1, numbers="{NUMBERS}")
 x = torch.ones(512, 9)
 begun = time.process_time(), time.thread_time()
 while time.process_time() < begun[0] + 0.5:
@@ -373,7 +423,7 @@ def test_a_compiler_without_openmp_makes_a_kernel_of_one_thread(monkeypatch, tmp
     kernel.cache_clear()
     try:
         _, one = both((5, 40, 3), 1)
-        kernel(bfloat16=BFLOAT16).use_threads(2)
+        kernel(NUMBERS).use_threads(2)
         found = one(torch.ones(2, 5))
     finally:
         kernel.cache_clear()

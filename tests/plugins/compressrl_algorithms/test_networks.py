@@ -11,6 +11,7 @@ from compressrl.networks.modules import Clip, Rescale
 from compressrl.policy import Policy
 from compressrl_algorithms import networks
 from compressrl_algorithms.adam import Adam
+from compressrl_algorithms.kernel import fastest
 
 
 def generator(seed=0):
@@ -108,10 +109,10 @@ def test_a_regression_is_a_descent_on_half_the_squared_errors(critics):
     assert losses[-1] < 0.05 * losses[0]
 
 
-def actor(*, bfloat16=False, device="cpu", heads=1):
+def actor(*, numbers="float32", device="cpu", heads=1):
     row = networks.mlp([3, 16, 16, 2], generator())
     more = [networks.linear(16, 2, generator(n)) for n in range(1, heads)]
-    return networks.Actor(row[:-1], [row[-1], *more], bfloat16=bfloat16, device=device)
+    return networks.Actor(row[:-1], [row[-1], *more], numbers=numbers, device=device)
 
 
 def test_an_actors_modules_learn_with_its_stack():
@@ -139,7 +140,7 @@ def test_an_actors_modules_learn_with_its_stack():
 def test_rows_with_one_of_two_activations_become_stacks(between, stacked):
     """Either way they are the same function, with the same gradients."""
     row = nn.Sequential(nn.Linear(3, 4), between[0](), nn.Linear(4, 6), between[1]())
-    one, observation = networks.Actor(row, [nn.Linear(6, 2)], bfloat16=False, device="cpu"), inputs()[0]
+    one, observation = networks.Actor(row, [nn.Linear(6, 2)], device="cpu"), inputs()[0]
     assert (one.stack is not None) == stacked
     torch.testing.assert_close(one.learn(observation), one.plain(observation).detach())
     before = one.plain(observation).square().mean()
@@ -167,7 +168,7 @@ def test_what_a_stack_would_compute_or_move_otherwise_stays_as_it_is(change):
     if change is with_a_parameter_of_no_use:
         row.append(nn.Softsign())
     change(row)
-    one = networks.Actor(row, [nn.Linear(4, 2)], bfloat16=False, device="cpu")
+    one = networks.Actor(row, [nn.Linear(4, 2)], device="cpu")
     assert one.stack is None
     target = networks.frozen_copy(one)
     torch.testing.assert_close(one.learn(observation), one.plain(observation).detach())
@@ -184,7 +185,7 @@ def test_what_a_stack_would_compute_or_move_otherwise_stays_as_it_is(change):
 
 def test_an_actor_of_other_modules_is_executed_as_it_is():
     row = nn.Sequential(nn.Linear(3, 4), nn.Softsign())
-    one = networks.Actor(row, [nn.Linear(4, 2)], bfloat16=True, device="cpu")
+    one = networks.Actor(row, [nn.Linear(4, 2)], numbers=fastest(), device="cpu")
     assert one.stack is None
     assert len(one.learnt()) == 4
     torch.testing.assert_close(one.act(inputs()[0][:1]), one(inputs()[0][:1]))
@@ -209,7 +210,7 @@ def test_the_target_of_an_actor_is_no_alias_and_follows():
 
 def test_polyak_moves_parameters_by_tau_and_copies_buffers():
     rows = [nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)) for _ in range(2)]
-    source, target = (networks.Actor(row, [nn.Linear(2, 1)], bfloat16=True, device="cpu") for row in rows)
+    source, target = (networks.Actor(row, [nn.Linear(2, 1)], numbers=fastest(), device="cpu") for row in rows)
     nn.init.constant_(rows[0][1].weight, 3.0)
     rows[0][1].running_mean.fill_(5.0)
     networks.polyak(target, source, 0.25)

@@ -20,7 +20,7 @@ from compressrl.policy import Policy
 from compressrl.training import CHECKPOINT, TrainingSession
 from compressrl_algorithms import networks
 from compressrl_algorithms.ddpg import DDPG
-from compressrl_algorithms.kernel import kernel
+from compressrl_algorithms.kernel import fastest, kernel
 from compressrl_algorithms.off_policy import Setup
 from compressrl_algorithms.sac import SAC
 from compressrl_algorithms.td3 import TD3
@@ -309,6 +309,25 @@ def test_a_run_that_diverges_is_told(monkeypatch):
     step = r"5\d\." if at_once else "100"
     with pytest.raises(TrainingDivergedError, match=rf"_loss.* became NaN or infinite at step {step}"):
         train(DDPG, options={"critic_lr": 1e30})
+
+
+@pytest.mark.skipif(kernel() is None, reason="no C compiler")
+@ALGORITHMS
+@pytest.mark.parametrize("numbers", ["fastest", "float32", "bfloat16", "int16"])
+def test_networks_multiply_in_the_numbers_that_are_asked_for(learner_of, algorithm, numbers):
+    if numbers != "fastest" and kernel(numbers) is None:
+        pytest.skip(f"this CPU does not multiply in {numbers}")
+    learner = learner_of(algorithm, numbers=numbers)
+    expected = fastest() if numbers == "fastest" else numbers
+    for network in (learner.network, learner.critics):
+        assert network.stack.numbers == expected
+
+
+def test_numbers_that_nothing_here_multiplies_are_refused(monkeypatch):
+    monkeypatch.setattr("compressrl_algorithms.off_policy.kernel", lambda _: None)
+    assert train(DDPG, options={"numbers": "float32"}) is not None
+    with pytest.raises(UsageError, match="multiplies in int16.* Leave `numbers` out"):
+        train(DDPG, options={"numbers": "int16"})
 
 
 def test_an_environment_that_gives_what_is_not_a_number_is_named(monkeypatch):

@@ -21,7 +21,7 @@ def at_temperature(learner, alpha):
 @pytest.mark.parametrize("log_std", [-1.0, 3.0])
 def test_the_actors_gradient_is_that_of_its_loss(learner_of, batch_of, gradient_taken_by, log_std):
     """SAC eq. 9 by autograd: log_std within its bounds, or beyond for some states."""
-    learner, observation = learner_of(SAC, bfloat16=False), batch_of().observation
+    learner, observation = learner_of(SAC, numbers="float32"), batch_of().observation
     with torch.no_grad():
         learner.log_std.bias.fill_(log_std)
         learner.log_std.weight.mul_(10)
