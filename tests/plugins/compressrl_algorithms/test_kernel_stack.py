@@ -132,7 +132,7 @@ def test_numbers_of_any_size_are_multiplied_alike(scale):
 @needs_kernel
 @pytest.mark.parametrize("shared", [True, False], ids=["weights alike", "weights learnt"])
 def test_small_inputs_count_beside_large_ones(shared):
-    """As angles of joints do beside forces of hundreds, whether weights have come to terms with them or not."""
+    """As angles of joints do beside forces of hundreds, whether or not weights have adapted to them."""
     plain, one = both((120, 64, 6), 2)
     large = torch.arange(120) % 4 == 0
     x = torch.randn(32, 120, generator=generator(1)) * torch.where(large, 200.0, 0.1)

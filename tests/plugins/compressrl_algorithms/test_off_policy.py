@@ -326,7 +326,7 @@ def test_networks_multiply_in_the_numbers_that_are_asked_for(learner_of, algorit
 def test_numbers_that_nothing_here_multiplies_are_refused(monkeypatch):
     monkeypatch.setattr("compressrl_algorithms.off_policy.kernel", lambda _: None)
     assert train(DDPG, options={"numbers": "float32"}) is not None
-    with pytest.raises(UsageError, match="multiplies in int16.* Leave `numbers` out"):
+    with pytest.raises(UsageError, match=r"multiplies in int16.* Leave `numbers` out"):
         train(DDPG, options={"numbers": "int16"})
 
 
