@@ -12,7 +12,7 @@ INLINE void store_numbers(number *x, lanes v)
 }
 
 /* sum + a b, summed over what is together in a unit; a [1], b [LANES] */
-INLINE lanes multiply(const unit *a, const unit *b, lanes sum)
+INLINE total multiply(const unit *a, const unit *b, total sum)
 {
     const __m512bh row = (__m512bh)_mm512_set1_epi32((int)*a);
     return (lanes)_mm512_dpbf16_ps((__m512)sum, row, (__m512bh)_mm512_loadu_si512(b));
@@ -91,7 +91,7 @@ INLINE lanes powers_of_rows(const float *x, long rows, int columns, float *scale
     return (lanes){0};
 }
 
-INLINE lanes of_sum(lanes sum, const float *row, const float *columns)
+INLINE lanes of_sum(total sum, const float *row, const float *columns)
 {
     (void)row, (void)columns;
     return sum;

@@ -4,7 +4,7 @@ INLINE lanes numbers(const number *x) { return load(x); }
 
 INLINE void store_numbers(number *x, lanes v) { store(x, v); }
 
-INLINE lanes multiply(const unit *a, const unit *b, lanes sum) { return sum + *a * load(b); }
+INLINE total multiply(const unit *a, const unit *b, total sum) { return sum + *a * load(b); }
 
 static struct factor of_columns(const number *x, int rows, long stride, unit *room)
 {
@@ -51,7 +51,7 @@ INLINE lanes powers_of_rows(const float *x, long rows, int columns, float *scale
     return (lanes){0};
 }
 
-INLINE lanes of_sum(lanes sum, const float *row, const float *columns)
+INLINE lanes of_sum(total sum, const float *row, const float *columns)
 {
     (void)row, (void)columns;
     return sum;

@@ -7,19 +7,17 @@ INLINE lanes numbers(const number *x) { return load(x); }
 
 INLINE void store_numbers(number *x, lanes v) { store(x, v); }
 
-/* The integers in the bits of `sum` + a b, summed over what is together in a unit; a [1], b [LANES] */
-INLINE lanes multiply(const unit *a, const unit *b, lanes sum)
+/* sum + a b, summed over what is together in a unit; a [1], b [LANES] */
+INLINE total multiply(const unit *a, const unit *b, total sum)
 {
 #if defined(__AVX512VNNI__)
-    return (lanes)_mm512_dpwssd_epi32((__m512i)sum, _mm512_set1_epi32(*a), _mm512_loadu_si512(b));
+    return (total)_mm512_dpwssd_epi32((__m512i)sum, _mm512_set1_epi32(*a), _mm512_loadu_si512(b));
 #elif defined(__AVX512BW__)
-    const __m512i products = _mm512_madd_epi16(_mm512_set1_epi32(*a), _mm512_loadu_si512(b));
-    return (lanes)_mm512_add_epi32((__m512i)sum, products);
+    return sum + (total)_mm512_madd_epi16(_mm512_set1_epi32(*a), _mm512_loadu_si512(b));
 #elif defined(__AVXVNNI__) && LANES == 8
-    return (lanes)_mm256_dpwssd_avx_epi32((__m256i)sum, _mm256_set1_epi32(*a), _mm256_loadu_si256((const void *)b));
+    return (total)_mm256_dpwssd_avx_epi32((__m256i)sum, _mm256_set1_epi32(*a), _mm256_loadu_si256((const void *)b));
 #else
-    const __m256i products = _mm256_madd_epi16(_mm256_set1_epi32(*a), _mm256_loadu_si256((const void *)b));
-    return (lanes)_mm256_add_epi32((__m256i)sum, products);
+    return sum + (total)_mm256_madd_epi16(_mm256_set1_epi32(*a), _mm256_loadu_si256((const void *)b));
 #endif
 }
 
@@ -190,8 +188,8 @@ INLINE lanes powers_of_rows(const float *x, long rows, int columns, float *scale
 }
 
 /* What the sums of integers are, by the scales of a row and of columns. */
-INLINE lanes of_sum(lanes sum, const float *row, const float *columns)
+INLINE lanes of_sum(total sum, const float *row, const float *columns)
 {
-    return __builtin_convertvector((truths)sum, lanes) * (*row * load(columns));
+    return __builtin_convertvector(sum, lanes) * (*row * load(columns));
 }
 #endif

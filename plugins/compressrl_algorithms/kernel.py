@@ -72,9 +72,10 @@ class Moments(ctypes.Structure):
     )
 
 
-# In this order, as one file.
-NUMBERS_SOURCES = ("numbers.c", "float32.c", "bfloat16.c", "int16.c")
-SOURCES = (*NUMBERS_SOURCES, "transposes.c", "products.c", "mlp_stack.c", "elementwise.c", "fused.c")
+SOURCES = (  # in this order, as one file
+    *("numbers.c", "float32.c", "bfloat16.c", "int16.c"),
+    *("transposes.c", "products.c", "mlp_stack.c", "elementwise.c", "fused.c"),
+)
 FLAGS = ("-fno-math-errno",)  # or roots are taken one by one
 Numbers = Literal["float32", "bfloat16", "int16"]  # that networks are multiplied in
 MACROS: dict[Numbers, tuple[str, ...]] = {

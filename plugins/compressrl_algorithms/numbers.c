@@ -210,14 +210,17 @@ INLINE float sum_of(lanes v)
 #define TOGETHER 2
 typedef uint16_t number;
 typedef uint32_t unit;
+typedef lanes total;
 #elif defined(STACK_INT16)
 #define TOGETHER 2
 typedef float number;
 typedef int32_t unit;
+typedef truths total; /* sums of products, a register of them */
 #else
 #define TOGETHER 1
 typedef float number;
 typedef float unit;
+typedef lanes total;
 #endif
 
 /* `rows` vectors over what is summed: they begin `row` units apart, and their units are `step` apart. */

@@ -58,15 +58,16 @@ INLINE void tile(const struct factor *A, const struct factor *B, const unit *b, 
 {
     const long a_row = A->row, a_step = A->step;
     const unit *a = A->units + m * a_row;
+    total totals[6][TILE_COLUMNS];
     lanes sum[6][TILE_COLUMNS];
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < columns; j++)
-            sum[i][j] = (lanes){0};
+            totals[i][j] = (total){0};
     for (int k = 0; k < steps; k++, a += a_step, b += b_step)
         for (int i = 0; i < rows; i++)
             for (int j = 0; j < columns; j++)
-                sum[i][j] = multiply(a + i * a_row, b + LANES * j, sum[i][j]);
-    EACH_SUM sum[i][j] = of_sum(sum[i][j], A->scales + m + i, B->scales + n + LANES * j);
+                totals[i][j] = multiply(a + i * a_row, b + LANES * j, totals[i][j]);
+    EACH_SUM sum[i][j] = of_sum(totals[i][j], A->scales + m + i, B->scales + n + LANES * j);
     finish_tile(f, sum, m, n, rows, columns);
 }
 
