@@ -1,7 +1,7 @@
 /* Factors of a product in integers of 16 bits, whose instruction multiplies pairs and sums them in 32.
  *
- * Each vector that is summed over has a scale (block floating point), and its integers some 11 bits more than its typical
- * number needs: norms of errors are a few ten-thousandths, those of bfloat16 ten. Numbers are kept in float. */
+ * Each vector that is summed over has a scale (block floating point). A typical one of 256 numbers then has 10 or 11 bits:
+ * errors are a few ten-thousandths, those of bfloat16 ten. Between products numbers are kept in float. */
 #if defined(STACK_SUPPORTED) && defined(STACK_INT16)
 INLINE lanes numbers(const number *x) { return load(x); }
 
