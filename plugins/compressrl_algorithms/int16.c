@@ -1,7 +1,7 @@
 /* Factors of a product in integers of 16 bits, whose instruction multiplies pairs and sums them in 32.
  *
  * Each vector that is summed over has a scale (block floating point). A typical one of 256 numbers then has 10 or 11 bits:
- * errors are a few ten-thousandths, those of bfloat16 ten. Between products numbers are kept in float. */
+ * errors of a product are a few ten-thousandths, a third to an eighth of bfloat16's. Between products numbers are float. */
 #if defined(STACK_SUPPORTED) && defined(STACK_INT16)
 INLINE lanes numbers(const number *x) { return load(x); }
 
@@ -117,7 +117,7 @@ INLINE void squares_of_columns(const float *x, int rows, int columns, const floa
  * an odd last row stands with zeros. */
 static struct factor of_float_columns(const float *x, int rows, int columns, const float *balance, unit *room)
 {
-    const long stride = wide(columns), share = wide(stride / threads + 1);
+    const long stride = wide(columns), share = wide((stride + threads - 1) / threads);
     float *const scales = (float *)(room + units(rows) * stride), *const ups = scales + stride;
 #pragma omp parallel for num_threads(threads) if (is_worth_threads(rows * stride))
     for (long from = 0; from < stride; from += share) {
@@ -150,14 +150,15 @@ static struct factor of_columns(const number *x, int rows, long stride, unit *ro
     return of_float_columns(x, rows, (int)stride, 0, room);
 }
 
-/* For inputs [rows][stride] of a network, [stride]: the power of two nearest to one over the root of what a column's numbers
- * typically are. A joint's angle stands beside forces of thousands: as integers of one scale it would be zero. So a column
- * and its weights meet halfway. */
+/* For inputs [rows][stride] of a network, [stride]: the power of two nearest to one over the root of a column's root mean
+ * square. A joint's angle stands beside forces of thousands: as integers of one scale it would be zero. So a column and its
+ * weights meet halfway; but where a number is not finite, or that is the column's length, which would take all others along. */
 static const float *balance_of(const number *x, int rows, long stride, float *balance)
 {
     squares_of_columns(x, rows, (int)stride, 0, 0, stride, balance);
     for (long c = 0; c < stride; c += LANES) {
-        const truths exponent = (((truths)(load(balance + c) / (float)rows) >> 23 & 0xff) - 127 + 2) >> 2;
+        const lanes squares = load(balance + c) / (float)rows;
+        const truths exponent = ((((truths)squares >> 23 & 0xff) - 127 + 2) >> 2) & (squares - squares == 0);
         store(balance + c, (lanes)((127 - exponent) << 23));
     }
     return balance;

@@ -1,5 +1,5 @@
 /* The vectors that everything here is computed with, and which numbers networks are multiplied in: float, or with
- * -DSTACK_BFLOAT16 or -DSTACK_INT16 those of factors.c. */
+ * -DSTACK_BFLOAT16 or -DSTACK_INT16 those of bfloat16.c or int16.c. */
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -15,7 +15,7 @@
 int stack_supported(void) { return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0; }
 #elif defined(STACK_BFLOAT16) && (!defined(__AVX512BF16__) || defined(__AMX_TILE__))
 int stack_supported(void) { return 0; }
-#elif defined(STACK_INT16) && !defined(__AVX2__)
+#elif defined(STACK_INT16) && (!defined(__AVX2__) || (defined(__AVX512F__) && !defined(__AVX512BW__)))
 int stack_supported(void) { return 0; }
 #else
 #define STACK_SUPPORTED
@@ -204,7 +204,7 @@ INLINE float sum_of(lanes v)
     return sum;
 }
 
-/* What a product is made of: units of what is summed over, one number or two neighbours in 32 bits. A matrix is kept as
+/* What a product is made of: units of what is summed over, of one number or of two neighbours in 32 bits. A matrix is kept as
  * its rows, of numbers, whose columns are filled up with zeros to whole tiles. */
 #if defined(STACK_BFLOAT16)
 #define TOGETHER 2

@@ -110,8 +110,8 @@ def steps_a_second(
     algorithm: str,
     env_id: str,
     steps: int,
-    threads: int,
     sides: Sides,
+    threads: int,
 ) -> float:
     torch.set_num_threads(threads)
     stamps.clear()
@@ -139,9 +139,14 @@ def environment_alone(env_id: str, steps: int = 4000) -> float:
     return steps / (clock() - begin)
 
 
-def rate(at_once: int, *arguments: Any) -> float:
-    """Of so many runs together."""
-    if at_once == 1:
+def rate(at_once: int, threads: int, *arguments: Any) -> float:
+    """Of so many runs together.
+
+    With several threads each has a process of its own: those that a library leaves behind in this one would
+    slow the next one's, as then there are more than cores.
+    """
+    arguments = (*arguments, threads)
+    if at_once == threads == 1:
         return steps_a_second(*arguments)
     with multiprocessing.get_context("spawn").Pool(at_once) as pool:
         return sum(pool.starmap(steps_a_second, [arguments] * at_once))
@@ -194,8 +199,8 @@ def main() -> None:
             rates: dict[str, list[float]] = {"ours": [], "theirs": [], "sbx": []}
             for _ in range(options.rounds):
                 for who, train, threads in turns:
-                    run = (train, algorithm, env_id, options.steps, threads, sides)
-                    rates[who].append(rate(options.at_once, *run))
+                    run = (train, algorithm, env_id, options.steps, sides)
+                    rates[who].append(rate(options.at_once, threads, *run))
                 if algorithm in OFF_POLICY and options.sbx:
                     rates["sbx"].append(sbx_rate(options.sbx, algorithm, env_id, options.steps))
             ours_rate, theirs_rate = (float(np.median(rates[who])) for who in ("ours", "theirs"))

@@ -242,6 +242,16 @@ def test_what_is_not_a_number_stays_so_as_in_torch():
 
 
 @needs_kernel
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e25])
+def test_other_rows_are_as_they_were_beside_one_that_is_no_number_or_huge(value):
+    _, one = both((9, 20, 5), 3)
+    x, others = torch.randn(8, 9, generator=generator(1)), torch.arange(8) != 3
+    expected = one(x)[:, others]
+    x[3, 4] = value
+    assert relative(one(x)[:, others], expected) < 0.002
+
+
+@needs_kernel
 def test_an_odd_batch_goes_the_plain_way():
     plain, one = both((5, 8, 1), 1)
     x = torch.randn(7, 5, generator=generator())
