@@ -62,7 +62,7 @@ class KernelStack(MLPStack):
         self, sizes: Sequence[int], count: int, activation: Activation = "relu", *, numbers: Numbers
     ) -> None:
         super().__init__(sizes, count, activation)
-        self.numbers: Numbers = numbers
+        self.numbers = numbers
 
     def forward(self, *inputs_BI: torch.Tensor) -> torch.Tensor:
         if not self._takes(inputs_BI):

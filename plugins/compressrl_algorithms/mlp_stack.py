@@ -19,6 +19,7 @@ from torch import nn
 from compressrl_algorithms import elementwise
 from compressrl_algorithms.adam import Adam
 from compressrl_algorithms.elementwise import Scalar
+from compressrl_algorithms.kernel import Numbers
 
 
 @torch.enable_grad()
@@ -57,6 +58,7 @@ class MLPStack(nn.Module):
 
     forgotten: frozenset[str] = frozenset({"matrices", "latest"})  # by copies: the original's views and pass
     latest: Any = None  # the pass whose gradient may be asked for
+    numbers: Numbers = "float32"  # that it multiplies in
 
     def __init__(self, sizes: Sequence[int], count: int, activation: Activation = "relu") -> None:
         super().__init__()

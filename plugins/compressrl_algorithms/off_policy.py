@@ -264,7 +264,9 @@ class _Run:
     def policy(self) -> Policy:
         """The deterministic policy as it stands."""
         origin = "trained further" if self.session.start else "trained"
-        step = f"{self.algorithm.name}: {origin} for {self.step} steps, seed {self.lab.seed}"
+        stack = self.learner.network.stack
+        numbers = "float32" if stack is None else stack.numbers
+        step = f"{self.algorithm.name}: {origin} for {self.step} steps, seed {self.lab.seed}, in {numbers}"
         return self.template.with_network(networks.squashed(self.learner.actor, self.rescale), step)
 
     def state(self) -> dict[str, Any]:

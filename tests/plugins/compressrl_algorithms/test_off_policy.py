@@ -312,6 +312,13 @@ def test_a_run_that_diverges_is_told(monkeypatch):
 
 
 @pytest.mark.skipif(kernel() is None, reason="no C compiler")
+def test_a_policy_says_what_was_multiplied_where_it_was_trained():
+    for numbers, told in (("fastest", fastest()), ("float32", "float32")):
+        policy = train(DDPG, options={"numbers": numbers})
+        assert policy.provenance[-1] == f"ddpg: trained for 200 steps, seed 0, in {told}"
+
+
+@pytest.mark.skipif(kernel() is None, reason="no C compiler")
 @ALGORITHMS
 @pytest.mark.parametrize("numbers", ["fastest", "float32", "bfloat16", "int16"])
 def test_networks_multiply_in_the_numbers_that_are_asked_for(learner_of, algorithm, numbers):
