@@ -70,30 +70,4 @@ INLINE bits units_in_a_row(const float *x, long count, float up)
     const lanes high = load_part(x + LANES, count - LANES), low = load_part(x, count);
     return (__m512i)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
 }
-
-/* Rows that are summed over are units already. */
-static struct factor of_rows(const number *x, int rows, long stride, const float *balance, unit *room)
-{
-    (void)balance, (void)room;
-    return (struct factor){(const unit *)x, stride / TOGETHER, 1, rows, 0};
-}
-
-/* Nothing has to be scaled. */
-static const float *balance_of(const number *x, int rows, long stride, float *balance)
-{
-    (void)x, (void)rows, (void)stride, (void)balance;
-    return 0;
-}
-
-INLINE lanes powers_of_rows(const float *x, long rows, int columns, float *scales)
-{
-    (void)x, (void)rows, (void)columns, (void)scales;
-    return (lanes){0};
-}
-
-INLINE lanes of_sum(total sum, const float *row, const float *columns)
-{
-    (void)row, (void)columns;
-    return sum;
-}
 #endif

@@ -1,5 +1,32 @@
-/* Factors of a product in float. */
-#if defined(STACK_SUPPORTED) && !defined(STACK_BFLOAT16) && !defined(STACK_INT16)
+/* Factors of a product in float; and, of those in bfloat16 too, what integers have scales for. */
+#if defined(STACK_SUPPORTED) && !defined(STACK_INT16)
+/* Rows that are summed over are units already. */
+static struct factor of_rows(const number *x, int rows, long stride, const float *balance, unit *room)
+{
+    (void)balance, (void)room;
+    return (struct factor){(const unit *)x, stride / TOGETHER, 1, rows, 0};
+}
+
+/* Nothing has to be scaled. */
+static const float *balance_of(const number *x, int rows, long stride, float *balance)
+{
+    (void)x, (void)rows, (void)stride, (void)balance;
+    return 0;
+}
+
+INLINE lanes powers_of_rows(const float *x, long rows, int columns, float *scales)
+{
+    (void)x, (void)rows, (void)columns, (void)scales;
+    return (lanes){0};
+}
+
+INLINE lanes of_sum(total sum, const float *row, const float *columns)
+{
+    (void)row, (void)columns;
+    return sum;
+}
+
+#if !defined(STACK_BFLOAT16)
 INLINE lanes numbers(const number *x) { return load(x); }
 
 INLINE void store_numbers(number *x, lanes v) { store(x, v); }
@@ -25,35 +52,10 @@ static struct factor of_float_columns(const float *x, int rows, int columns, con
     return (struct factor){room, 1, stride, (int)stride, 0};
 }
 
-/* Rows that are summed over are units already. */
-static struct factor of_rows(const number *x, int rows, long stride, const float *balance, unit *room)
-{
-    (void)balance, (void)room;
-    return (struct factor){(const unit *)x, stride / TOGETHER, 1, rows, 0};
-}
-
 INLINE bits units_in_a_row(const float *x, long count, float up)
 {
     (void)up;
     return (bits)load_part(x, count);
 }
-
-/* Nothing has to be scaled. */
-static const float *balance_of(const number *x, int rows, long stride, float *balance)
-{
-    (void)x, (void)rows, (void)stride, (void)balance;
-    return 0;
-}
-
-INLINE lanes powers_of_rows(const float *x, long rows, int columns, float *scales)
-{
-    (void)x, (void)rows, (void)columns, (void)scales;
-    return (lanes){0};
-}
-
-INLINE lanes of_sum(total sum, const float *row, const float *columns)
-{
-    (void)row, (void)columns;
-    return sum;
-}
+#endif
 #endif

@@ -78,11 +78,6 @@ SOURCES = (  # in this order, as one file
 )
 FLAGS = ("-fno-math-errno",)  # or roots are taken one by one
 Numbers = Literal["float32", "bfloat16", "int16"]  # that networks are multiplied in
-MACROS: dict[Numbers, tuple[str, ...]] = {
-    "float32": (),
-    "bfloat16": ("-DSTACK_BFLOAT16",),
-    "int16": ("-DSTACK_INT16",),
-}
 
 
 @functools.cache
@@ -103,7 +98,7 @@ def kernel(numbers: Numbers = "float32") -> ctypes.CDLL | None:
     """
     folder = resources.files("compressrl_algorithms")
     source = "".join(folder.joinpath(name).read_text() for name in SOURCES)
-    flags = (*FLAGS, *MACROS[numbers])
+    flags = FLAGS if numbers == "float32" else (*FLAGS, f"-DSTACK_{numbers.upper()}")
     # Without OpenMP it has one thread.
     library = _compiled(source, *flags, "-fopenmp") or _compiled(source, *flags)
     if library is None or not library.stack_supported():

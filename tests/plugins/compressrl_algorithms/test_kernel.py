@@ -61,7 +61,7 @@ def test_what_is_fastest_depends_on_the_cpu(tmp_path, without, needed, expected)
     "without", ["-mno-avx512vnni", "-mno-avx512f -mno-avxvnni", "-mno-avx512f", "-mno-avx"]
 )
 def test_less_of_a_cpu_computes_the_same(tmp_path, without):
-    """Those of the tests above that are about numbers."""
+    """Those of the tests of stacks that are about numbers."""
     chosen = "agrees_with_torch or exact or multiplied_alike or zeros or overflow or number_of_threads"
     with_compiler(
         f"gcc {without}", tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, str(TESTS)
