@@ -168,20 +168,22 @@ void clipped_surrogate(const float *mean, const float *log_std, const float *act
     said[2] = clipped / (double)batch;
 }
 
-static double squares_of(const float *x, long size)
+static float squares_of(const float *x, long size)
 {
-    double sum = 0;
-    for (long i = 0; i < size; i++)
-        sum += (double)x[i] * x[i];
-    return sum;
+    lanes sum = {0};
+    for (long i = 0; i < size; i += LANES) {
+        const lanes v = load_part(x + i, size - i);
+        sum += v * v;
+    }
+    return sum_of(sum);
 }
 
 void clip_norm(float *one, long size, float *other, long other_size, float most)
 {
-    const double norm = sqrt(squares_of(one, size) + squares_of(other, other_size));
+    const float norm = sqrtf(squares_of(one, size) + squares_of(other, other_size));
     if (!(norm > most))
         return;
-    const float scale = (float)(most / norm);
+    const float scale = most / norm;
     for (long i = 0; i < size; i++)
         one[i] *= scale;
     for (long i = 0; i < other_size; i++)
