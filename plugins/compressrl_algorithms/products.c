@@ -177,7 +177,7 @@ static int blocks(const struct factor *A, const struct factor *B, int steps, int
  * by side. */
 static void product(const struct factor A, const struct factor B, int steps, const struct finish *f)
 {
-    const int M = A.rows, N = B.rows;
+    const int M = A.rows, N = B.rows, wanted = f->rows ? N : f->out_columns; /* rows are filled up, with what zeros give */
     /* In rows: threads that write parts of one row get in each other's way. */
     const int share = (M / (BLOCK * threads) + (M % (BLOCK * threads) != 0)) * BLOCK;
     const long work = (long)M * N * steps / 16; /* sixteen products reckoned as one number copied */
@@ -185,11 +185,13 @@ static void product(const struct factor A, const struct factor B, int steps, con
     for (int part = 0; part < threads; part++) {
         const int end = (part + 1) * share < M ? (part + 1) * share : M;
         const int m = blocks(&A, &B, steps, part * share, end, f);
-        int n = 0;
-        for (; n + LANES * TILE_COLUMNS <= N; n += LANES * TILE_COLUMNS)
-            panel(&A, &B, steps, m, end, f, n, TILE_COLUMNS);
-        if (n < N)
-            panel(&A, &B, steps, m, end, f, n, NARROW_COLUMNS);
+        for (int n = 0; n < wanted; n += LANES * TILE_COLUMNS)
+            if (wanted - n <= LANES)
+                panel(&A, &B, steps, m, end, f, n, 1);
+            else if (wanted - n <= WIDE)
+                panel(&A, &B, steps, m, end, f, n, NARROW_COLUMNS);
+            else
+                panel(&A, &B, steps, m, end, f, n, TILE_COLUMNS);
     }
 }
 #endif
