@@ -188,7 +188,7 @@ static void product(const struct factor A, const struct factor B, int steps, con
         for (int n = 0; n < wanted; n += LANES * TILE_COLUMNS)
             if (wanted - n <= LANES)
                 panel(&A, &B, steps, m, end, f, n, 1);
-            else if (wanted - n <= WIDE)
+            else if (TILE_COLUMNS > NARROW_COLUMNS && wanted - n <= WIDE)
                 panel(&A, &B, steps, m, end, f, n, NARROW_COLUMNS);
             else
                 panel(&A, &B, steps, m, end, f, n, TILE_COLUMNS);
