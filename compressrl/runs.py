@@ -129,7 +129,7 @@ def _policy(learner: Algorithm, folder: Path, lab: Lab) -> Policy:
             f"{folder} holds a finished run without its checkpoint. Choose another --out, or delete {RECORD}."
         )
     if not (folder / CHECKPOINT).exists():
-        for left_by_another in (BEST_POLICY, LATEST_POLICY, COMMITS):
+        for left_by_another in (BEST_POLICY, LATEST_POLICY, FINAL_POLICY, COMMITS):
             (folder / left_by_another).unlink(missing_ok=True)
     try:
         final = learner.train(lab)

@@ -66,7 +66,7 @@ class SACLearner(Learner):
     def update(
         self, batch: Batch, generator: torch.Generator, *, hold_actor: bool = False
     ) -> Mapping[str, Scalar]:
-        alpha = math.exp(self.log_alpha.item())
+        alpha = self.log_alpha.detach().exp().item()  # inf, where math.exp raises
         values = self.repeater(self._update, batch, generator, hold_actor=hold_actor)
         if hold_actor:
             return values

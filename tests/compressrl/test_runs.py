@@ -186,6 +186,7 @@ def test_a_run_that_starts_anew_has_no_part_of_another(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, algorithm="failing", steps=100)
     assert not (tmp_path / BEST_POLICY).exists()
+    assert not (tmp_path / runs.FINAL_POLICY).exists()
     assert (tmp_path / runs.COMMITS).read_text() == "second\n"
 
 

@@ -158,3 +158,10 @@ def test_a_warm_start_explores_near_the_policy(learner_of, batch_of):
     with torch.no_grad():
         distance = (learner.explore(observation, generator()) - learner.actor(observation).tanh()).abs()
     assert 0.05 < distance.mean() < 0.15
+
+
+def test_a_temperature_that_is_beyond_all_numbers_is_infinite(learner_of, batch_of):
+    """So that training says that it diverged."""
+    learner = learner_of(SAC)
+    learner.log_alpha.data.fill_(1000.0)
+    assert learner.update(batch_of(), generator())["temperature"] == math.inf
