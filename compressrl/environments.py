@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import gymnasium
 import numpy as np
 from gymnasium import spaces
@@ -9,7 +11,13 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import DependencyNotInstalled, UnregisteredEnv
 from gymnasium.utils import RecordConstructorArgs
 
-from compressrl.errors import CompressrlError, EnvironmentUnavailableError, UnknownNameError
+from compressrl.errors import (
+    CompressrlError,
+    EnvironmentFailedError,
+    EnvironmentUnavailableError,
+    UnknownNameError,
+    one_line,
+)
 from compressrl.interfaces import Float32Array
 
 Env = gymnasium.Env[Float32Array, Float32Array]
@@ -18,7 +26,10 @@ Env = gymnasium.Env[Float32Array, Float32Array]
 class Float32Observations(
     gymnasium.ObservationWrapper[Float32Array, Float32Array, np.ndarray], RecordConstructorArgs
 ):
-    """Casts observations to flat float32, as policies take them (MuJoCo gives float64)."""
+    """Casts observations to flat float32, as policies take them (MuJoCo gives float64).
+
+    What the environment raises becomes an EnvironmentFailedError that names it.
+    """
 
     def __init__(self, env: gymnasium.Env[np.ndarray, Float32Array]) -> None:
         RecordConstructorArgs.__init__(self)
@@ -32,8 +43,26 @@ class Float32Observations(
 
     def observation(self, observation: np.ndarray) -> Float32Array:
         # A copy: an environment may write its next observation into the same array.
-        cast = np.array(observation, dtype=np.float32)
-        return cast if self._flat else cast.ravel()
+        flat = np.array(observation, dtype=np.float32)
+        return flat if self._flat else flat.ravel()
+
+    def step(self, action: Float32Array) -> tuple[Float32Array, Any, bool, bool, dict[str, Any]]:
+        try:
+            return super().step(action)
+        except Exception as error:  # environments are anybody's code
+            raise self._failed("step", error) from error
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Float32Array, dict[str, Any]]:
+        try:
+            return super().reset(seed=seed, options=options)
+        except Exception as error:
+            raise self._failed("reset", error) from error
+
+    def _failed(self, what: str, error: Exception) -> EnvironmentFailedError:
+        name = self.env.spec.id if self.env.spec else str(self.env)
+        return EnvironmentFailedError(f"{name} has failed in its {what}: {one_line(error)}.")
 
 
 def make(env_id: str, seed: int | None = None) -> Env:
@@ -59,6 +88,17 @@ def make(env_id: str, seed: int | None = None) -> Env:
         env.action_space.seed(seed)
         env.reset(seed=seed)
     return env
+
+
+def action_bounds(env: Env) -> tuple[Float32Array, Float32Array]:
+    """Lowest and highest action, (A,) each, in float32 and within the space, which may have other numbers."""
+    box = cast(spaces.Box, env.action_space)
+    low, high = box.low.astype(np.float32), box.high.astype(np.float32)
+    inwards = np.float32(np.inf)
+    return (
+        np.where(low < box.low, np.nextafter(low, inwards), low),
+        np.where(high > box.high, np.nextafter(high, -inwards), high),
+    )
 
 
 def registration(env_id: str) -> EnvSpec | None:
@@ -107,6 +147,9 @@ def _check_spaces(env_id: str, env: gymnasium.Env[np.ndarray, Float32Array]) -> 
             f"{env_id} has the observation space {env.observation_space}; policies here take flat vectors "
             "(Box). Register a version of it that is wrapped in gymnasium.wrappers.FlattenObservation."
         )
+    for kind, space in (("actions", env.action_space), ("observations", env.observation_space)):
+        if 0 in space.shape:
+            raise EnvironmentUnavailableError(f"{env_id} has no {kind} (shape {space.shape}).")
 
 
 def _unknown(env_id: str) -> UnknownNameError:

@@ -26,6 +26,19 @@ def one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether that is what it says; torch has no type for it on a CPU."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or "allocate memory" in said or "out of memory" in said
+
+
+def in_words(error: BaseException) -> str:
+    """Anybody's error in one line: ours in its own words, `one_line` of another's."""
+    if isinstance(error, CompressrlError):
+        return str(error)
+    return "There is not enough memory for it" if out_of_memory(error) else one_line(error)
+
+
 class UnknownNameError(UsageError):
     """A name that nothing answers to; the message suggests the nearest ones."""
 
@@ -64,6 +77,10 @@ class PolicyFileError(UsageError):
 
 class EnvironmentUnavailableError(UsageError):
     """An environment that is unknown, lacks a dependency or does not fit the policy or algorithm."""
+
+
+class EnvironmentFailedError(CompressrlError):
+    """An environment has raised an error while it was stepped or reset."""
 
 
 class TrainingDivergedError(CompressrlError):

@@ -64,8 +64,12 @@ def make_folder(path: Path, option: str = "--out") -> Path:
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """While this process is at work in the folder, another is refused (UsageError); its end frees it."""
-    with (folder / ".lock").open("ab") as file:
+    """While this process is at work in the folder, another is refused (UsageError); its end frees it.
+
+    The folder is made where there is none, and removed again where nothing is written into it.
+    """
+    is_new, lock = not folder.exists(), make_folder(folder) / ".lock"
+    with lock.open("ab") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
@@ -74,7 +78,12 @@ def alone_in(folder: Path) -> Iterator[None]:
             ) from None
         except OSError:  # a file system without locks
             pass
-        yield
+        try:
+            yield
+        finally:
+            if is_new and list(folder.iterdir()) == [lock]:
+                lock.unlink()
+                folder.rmdir()
 
 
 def remove_temporaries(folder: Path) -> None:

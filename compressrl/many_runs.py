@@ -14,9 +14,9 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-from compressrl import environments, fresh_process, plugins, runs
+from compressrl import environments, fresh_process, interrupts, plugins, runs
 from compressrl.episodes.episode_pool import available_cores
-from compressrl.errors import CompressrlError, UsageError, one_line
+from compressrl.errors import CompressrlError, EnvironmentFailedError, UsageError, in_words
 from compressrl.progress import Progress, silent
 
 
@@ -60,10 +60,11 @@ def train(
                     trainer.end()
                     results[trainer.run.seed] = result
     finally:
-        for trainer in busy:
-            trainer.process.send_signal(signal.SIGINT)
-        for trainer in busy:
-            trainer.end()
+        with interrupts.held_back("saving the runs"):
+            for trainer in busy:
+                trainer.process.send_signal(signal.SIGINT)
+            for trainer in busy:
+                trainer.end()
     return _records(wanted, results)
 
 
@@ -73,8 +74,7 @@ def _records(
     failed = {seed: result for seed, result in results.items() if isinstance(result, CompressrlError)}
     if failed:
         seeds, first = ", ".join(map(str, sorted(failed))), failed[min(failed)]
-        error = UsageError if isinstance(first, UsageError) else CompressrlError
-        raise error(f"Seed {seeds} failed: {first}") from first
+        raise type(first)(f"Seed {seeds} failed: {first}") from first
     return [result for run in wanted if isinstance(result := results[run.seed], dict)]
 
 
@@ -114,21 +114,23 @@ def main(descriptor: int, run: Run) -> None:
         except OSError:  # nobody is there any more to interrupt this run
             raise KeyboardInterrupt from None
 
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), interrupts.by_termination():
         parent.send(_train(run, progress))
 
 
-def _train(run: Run, progress: Progress) -> dict[str, Any] | CompressrlError | None:
-    """The run's record, or why there is none; None where it was interrupted, and is saved."""
+def _train(run: Run, progress: Progress) -> dict[str, Any] | CompressrlError:
+    """The run's record, or why there is none."""
     try:
         result = runs.train(
             run.algorithm, run.env_id, steps=run.steps, seed=run.seed, out=run.folder, device=run.device,
             threads=run.threads, progress=progress,
         )  # fmt: skip
     except KeyboardInterrupt:
-        return None
+        return CompressrlError("it was interrupted, and goes on by the same command.")
+    except EnvironmentFailedError as error:
+        return error
     except UsageError as error:
         return UsageError(str(error))
     except Exception as error:  # the algorithm is anybody's code
-        return CompressrlError(one_line(error))
+        return CompressrlError(in_words(error))
     return {**result.record, "path": str(result.path)}

@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from compressrl.errors import OptionError
 
 T = TypeVar("T")
+LARGEST = 2**53  # whole numbers beyond are not exact where they are written as 1e19
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -146,6 +147,8 @@ def _value(plugin: str, field: OptionField, value: Any) -> Any:
         converted = _convert(field.type, value)
     except (ValueError, KeyError, TypeError, OverflowError):
         raise OptionError(f"{plugin}: {field.name}={value} is not valid; it takes {field.allowed}.") from None
+    if field.type is int and abs(converted) > LARGEST:
+        raise OptionError(f"{plugin}: {field.name}={value} is too large a number.")
     low, high = field.option.low, field.option.high
     if (low is not None and converted < low) or (high is not None and converted > high):
         raise OptionError(f"{plugin}: {field.name}={value} is out of range; it takes {field.allowed}.")

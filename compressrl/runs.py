@@ -16,7 +16,7 @@ from gymnasium import spaces
 import compressrl
 from compressrl import defaults, environments, files, options, plugins
 from compressrl.episodes.players import Players
-from compressrl.errors import UsageError
+from compressrl.errors import PolicyFileError, UsageError
 from compressrl.interfaces import Algorithm
 from compressrl.lab import Lab
 from compressrl.policy import Policy
@@ -82,7 +82,7 @@ def train(
     device = _checked(device)
     learner = plugins.create("algorithm", algorithm)
     same = {"algorithm": plugins.parse(algorithm)[0], "env_id": env_id, "seed": seed, **_spaces(env_id)}
-    folder = files.make_folder(Path(out) if out else default_folder(algorithm, env_id, seed))
+    folder = Path(out) if out else default_folder(algorithm, env_id, seed)
     commit = _commit()  # now: the checkout may move on while this process trains
     players = Players(env_id, threads)
     session = TrainingSession(
@@ -106,10 +106,10 @@ def train(
     with files.alone_in(folder), players:
         files.remove_temporaries(folder)  # of a process that was killed while it wrote them
         policy = _policy(learner, folder, Lab(env_id=env_id, seed=seed, training=session))
-        path, record = folder / FINAL_POLICY, folder / RECORD
-        done = json.loads(record.read_text()) if record.exists() else {}
-        if session.resumed_at >= steps == done.get("steps") and path.exists():
-            return TrainingResult(Policy.load(path), path, done)
+        finished = _finished(folder, session)
+        if finished:
+            return finished
+        path = folder / FINAL_POLICY
         policy.save(path)
         _note_commit(folder, commit)  # of an algorithm that does not resume
         content = {
@@ -118,8 +118,20 @@ def train(
             "threads": threads,
             "commits": _commits(folder),
         }
-        files.write_json_atomic(record, content)
+        files.write_json_atomic(folder / RECORD, content)
     return TrainingResult(policy, path, content)
+
+
+def _finished(folder: Path, session: TrainingSession) -> TrainingResult | None:
+    """What the session's run has left at its end; None where it is of fewer steps, or damaged."""
+    path = folder / FINAL_POLICY
+    try:
+        record = json.loads((folder / RECORD).read_bytes())
+        if record["steps"] == session.step == session.resumed_at:
+            return TrainingResult(Policy.load(path), path, record)
+    except (OSError, ValueError, LookupError, TypeError, PolicyFileError):
+        pass
+    return None
 
 
 def _policy(learner: Algorithm, folder: Path, lab: Lab) -> Policy:
@@ -168,13 +180,14 @@ def _record(
     env_id: str, session: TrainingSession, seed: int, policy: Policy, players: Players
 ) -> dict[str, Any]:
     episodes = players.play(policy, FINAL_SEEDS)
-    environments.refuse_infinite(env_id, session.steps, np.array(episodes.returns))
+    steps = session.step or session.steps  # of an algorithm that does not tell
+    environments.refuse_infinite(env_id, steps, np.array(episodes.returns))
     return {
         "algorithm": policy.algorithm,
         "env_id": env_id,
         "seed": seed,
-        "steps": session.steps,
-        "selected_at_step": session.best_step or session.steps,
+        "steps": steps,
+        "selected_at_step": session.best_step or steps,
         "seconds": round(session.seconds, 1),
         "device": session.device,
         "return_mean": round(episodes.mean_return, 2),
@@ -204,7 +217,7 @@ def _checked(device: str) -> str:
     try:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
         raise UsageError(f"The device {device!r} cannot be used: {reason}. Use --device cpu.") from error
     return "cpu" if torch.device(device).type == "cpu" else device
 

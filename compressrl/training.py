@@ -2,7 +2,9 @@
 
 An algorithm calls, in this order: `resume()` once; then, as it goes, `episode()` for each finished training
 episode, `scalars()` for each logged update, and `boundary()` after every environment step (or every
-rollout), which evaluates and checkpoints when it is time. Everything else is this module's.
+rollout), which evaluates and checkpoints when it is time. A run that goes on from a checkpoint begins with
+`boundary()`, for what was interrupted there; all that trains is inside `stoppable()`. Everything else is this
+module's.
 """
 
 from __future__ import annotations
@@ -11,15 +13,15 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compressrl import files
-from compressrl.errors import CompressrlError, TrainingDivergedError, UsageError, one_line
+from compressrl import checkpoints, files, interrupts
+from compressrl.errors import CompressrlError, EnvironmentFailedError, TrainingDivergedError, UsageError
 from compressrl.networks import layers
 from compressrl.progress import Progress, silent
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_FORMAT = 4  # to be raised where an algorithm keeps the same things in another order
+CHECKPOINT_NAMES = {"fingerprint", "step", "seconds", "best", "best policy", "evaluated", "state"}
 LATEST_POLICY = "latest.policy"
 BEST_POLICY = "best.policy"
 LEARNING_CURVE = "learning_curve.csv"
@@ -58,6 +61,7 @@ class TrainingSession:
     confirm:          the same over other episodes, where an evaluation is the best so far; None: not asked
     evaluation_every, checkpoint_every: in environment steps
     best_return, best_step: the best so far, as confirmed; its policy is kept in the folder
+    step:             the run's latest, as `boundary` was told or the checkpoint says
     resumed_at:       step of the checkpoint that the run goes on from; -1 at its beginning
     on_start:         called once, when it is known that the run can begin, or go on
     start:            policy whose network the actor starts from
@@ -82,6 +86,7 @@ class TrainingSession:
     _recent_returns: deque[float] = field(default_factory=lambda: deque(maxlen=20))
     best_return: float = -math.inf
     best_step: int = 0
+    step: int = 0
     resumed_at: int = -1
     _last_evaluation: int = 0
     _last_checkpoint: int = 0
@@ -106,7 +111,7 @@ class TrainingSession:
             self._truncate_curve(-1)
             self.on_start()
             return None
-        saved = self._read_checkpoint(path)
+        saved = checkpoints.read(path, CHECKPOINT_NAMES)
         self._refuse_another_run(path, saved)
         self._truncate_curve(saved["step"])
         if saved["step"] < self.steps:
@@ -115,7 +120,7 @@ class TrainingSession:
         self.best_return, self.best_step = saved["best"]
         self._restore_best_policy(saved["best policy"])
         self._last_evaluation = saved["evaluated"]
-        self.resumed_at = self._last_checkpoint = saved["step"]
+        self.step = self.resumed_at = self._last_checkpoint = saved["step"]
         state: dict[str, Any] = saved["state"]
         return state
 
@@ -128,7 +133,7 @@ class TrainingSession:
         """Losses and the like, for TensorBoard. Raises TrainingDivergedError on NaN or infinity."""
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
-            raise self._diverged(step, ", ".join(bad))
+            raise self.diverged(step, ", ".join(bad))
         self._write_scalars(step, values)
 
     def boundary(
@@ -143,24 +148,52 @@ class TrainingSession:
 
         `policy` and `state` are called only when needed; `state` holds tensors, numbers, strings and
         lists or dicts of them (what torch.load reads with weights_only=True). A policy that has not learnt
-        yet has its place in the curve, and is never the best.
+        yet has its place in the curve, and is never the best. At the same step again it does what is left.
         Raises TrainingDivergedError, and writes nothing, when the policy holds NaN or infinity.
         """
-        ends = step >= self.steps
-        if self.evaluate and (ends or step - self._last_evaluation >= self.evaluation_every):
+        self.step, ends = step, step >= self.steps
+        if self.evaluate and self._due(step, self._last_evaluation, self.evaluation_every):
             self._record_evaluation(step, self._finite(step, policy()), has_learnt)
             self._last_evaluation = step
-        if self.folder and (ends or step - self._last_checkpoint >= self.checkpoint_every):
-            self._last_checkpoint = step
+        if self.folder and self._due(step, self._last_checkpoint, self.checkpoint_every):
             self.save(step, policy, state)
         if ends or step - self._last_progress >= 100:
             self._last_progress = step
             self.progress("training", step, self.steps, self._note())
 
+    @contextlib.contextmanager
+    def stoppable(self, save: Callable[[], None]) -> Iterator[None]:
+        """What stops the training within, Ctrl-C or an environment that fails, goes on once `save` is done.
+
+        save: calls the session's, with a state that can be gone on from
+        """
+        try:
+            yield
+        except KeyboardInterrupt:
+            save()
+            raise
+        except EnvironmentFailedError as error:
+            save()
+            kept = f" The run is saved at step {self._last_checkpoint:,}." if self.folder else ""
+            raise EnvironmentFailedError(f"{error}{kept}") from error
+
     def save(self, step: int, policy: Callable[[], Policy], state: Callable[[], dict[str, Any]]) -> None:
-        """Write checkpoint and latest policy, each by atomic rename: a full disk leaves the old ones."""
+        """Write checkpoint and latest policy, each by atomic rename: a full disk leaves the old ones.
+
+        Ctrl-C meanwhile is heard at the end.
+        """
         if self.folder is None:
             return
+        with interrupts.held_back("saving the run"):
+            self._save(self.folder, step, policy, state)
+
+    def _save(
+        self,
+        folder: Path,
+        step: int,
+        policy: Callable[[], Policy],
+        state: Callable[[], dict[str, Any]],
+    ) -> None:
         latest = self._finite(step, policy())
         payload = {
             "fingerprint": dict(self.fingerprint),
@@ -172,45 +205,20 @@ class TrainingSession:
             "evaluated": self._last_evaluation,
             "state": state(),
         }
-        with files.atomic(self.folder / CHECKPOINT) as temporary, temporary.open("wb") as file:
-            _torch_save(payload, file)
-        latest.save(self.folder / LATEST_POLICY)
+        checkpoints.write(folder / CHECKPOINT, payload)
+        self._last_checkpoint = step
+        latest.save(folder / LATEST_POLICY)
 
     def close(self) -> None:
         """Write out the TensorBoard scalars that are still in memory, at the end of the run."""
         if self._tensorboard:
-            with contextlib.suppress(OSError):  # the checkpoint, not a scalar, reports a full disk
+            # The checkpoint, not a scalar, reports a full disk.
+            with contextlib.suppress(OSError), interrupts.held_back():
                 self._tensorboard.close()
             self._tensorboard = None
 
-    def _read_checkpoint(self, path: Path) -> dict[str, Any]:
-        import torch
-
-        try:
-            saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            missing = {
-                "fingerprint",
-                "step",
-                "seconds",
-                "best",
-                "best policy",
-                "evaluated",
-                "state",
-            } - saved.keys()
-        except (OSError, MemoryError) as error:
-            raise CompressrlError(f"{path} cannot be read: {one_line(error)}.") from error
-        except Exception as error:  # torch raises many types for a damaged file
-            if "allocate memory" in str(error):
-                needed = path.stat().st_size / 1e9
-                raise CompressrlError(
-                    f"{path} does not fit into memory: to read it takes {needed:.1f} GB beside the run's own."
-                ) from error
-            raise UsageError(
-                f"{path} cannot be read ({one_line(error)}); delete it to start anew."
-            ) from error
-        if missing:
-            raise UsageError(f"{path} is not a checkpoint of a training run; choose another --out.")
-        return saved
+    def _due(self, step: int, last: int, every: int) -> bool:
+        return step - last >= every or last < step >= self.steps
 
     def _refuse_another_run(self, path: Path, saved: Mapping[str, Any]) -> None:
         old, new = saved["fingerprint"], dict(self.fingerprint)
@@ -229,10 +237,11 @@ class TrainingSession:
     def _finite(self, step: int, policy: Policy) -> Policy:
         arrays = layers.describe(policy.layers)[1] if policy.layers else {}
         if not all(np.isfinite(array).all() for array in arrays.values()):
-            raise self._diverged(step, "the policy")
+            raise self.diverged(step, "the policy")
         return policy
 
-    def _diverged(self, step: int, what: str) -> TrainingDivergedError:
+    def diverged(self, step: int, what: str) -> TrainingDivergedError:
+        """To be raised where `what` is NaN or infinite; says which policy is kept, and what may help."""
         paths = [self.folder / name for name in (BEST_POLICY, LATEST_POLICY)] if self.folder else []
         kept = next((f" The last good policy is {path}." for path in paths if path.exists()), "")
         advice = " Try lower learning rates, in another --out: the same command repeats it."
@@ -279,8 +288,8 @@ class TrainingSession:
 
     def _truncate_curve(self, step: int) -> None:
         # Rows past the checkpoint belong to steps that will be run again.
-        rows = self._read_curve()
         try:
+            rows = self._read_curve()
             kept = [row for row in rows if int(row.partition(",")[0]) <= step]
         except ValueError as error:
             raise UsageError(
@@ -302,10 +311,12 @@ class TrainingSession:
         if self.folder is None:
             return
         try:
-            if self._tensorboard is None:
-                self._tensorboard = _summary_writer(self.folder / "tensorboard", self.resumed_at)
-            for name, value in values.items() if self._tensorboard else ():
-                self._tensorboard.add_scalar(name, value, step)
+            # TensorBoard's thread would wait for what was cut short, for two minutes or for good.
+            with interrupts.held_back():
+                if self._tensorboard is None:
+                    self._tensorboard = _summary_writer(self.folder / "tensorboard", self.resumed_at)
+                for name, value in values.items() if self._tensorboard else ():
+                    self._tensorboard.add_scalar(name, value, step)
         except OSError as error:
             raise CompressrlError(f"{self.folder} cannot be written: {error.strerror or error}.") from error
 
@@ -318,15 +329,3 @@ def _summary_writer(folder: Path, resumed_at: int) -> Any:
         return False
     # Scalars past the checkpoint belong to steps that are run again: TensorBoard hides them.
     return SummaryWriter(str(folder), purge_step=resumed_at + 1)
-
-
-def _torch_save(value: Any, file: IO[bytes]) -> None:
-    """torch.save, with the OSError of a failed write; torch hides it in a RuntimeError."""
-    import torch
-
-    try:
-        torch.save(value, file)
-    except RuntimeError as error:
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from error
-        raise

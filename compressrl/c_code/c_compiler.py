@@ -33,7 +33,7 @@ def shared_library(key: str, source: Callable[[], str], flags: Sequence[str] = (
     or the cache cannot be written.
     """
     compiler = find()
-    content = "\0".join([key, *FLAGS, *flags, _target(compiler)])
+    content = "\0".join([key, *compiler, *FLAGS, *flags, _target(compiler)])
     path = files.cache_folder("compiled") / f"{hashlib.sha256(content.encode()).hexdigest()}.so"
     if not path.exists():
         _compile(path, [*compiler, *FLAGS, *flags], source())

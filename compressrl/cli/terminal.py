@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from compressrl import options
-from compressrl.errors import CompressrlError
+from compressrl.errors import CompressrlError, out_of_memory
 
 P = ParamSpec("P")
 debug = False
@@ -65,6 +65,9 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
         except Exception as error:
             if debug:
                 raise
+            if out_of_memory(error):
+                say("error: There is not enough memory for what was asked for. --debug shows where.")
+                raise typer.Exit(1) from None
             say(f"unexpected error: {type(error).__name__}: {error}\nRun it again with --debug to see where.")
             raise typer.Exit(1) from None
 

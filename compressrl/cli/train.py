@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compressrl import defaults
+from compressrl import defaults, interrupts
 from compressrl.cli import terminal, units
-from compressrl.errors import UsageError
+from compressrl.errors import EnvironmentFailedError, UsageError
 
 if TYPE_CHECKING:
     from compressrl import many_runs
@@ -77,22 +79,12 @@ def train(
         return
     seed = seed or 0
     folder = out or runs.default_folder(algo, env, seed)
-    try:
-        with terminal.TerminalProgress() as progress:
-            result = runs.train(
-                algo,
-                env,
-                steps=steps,
-                seed=seed,
-                out=folder,
-                device=device,
-                threads=threads,
-                progress=progress,
-            )
-    except KeyboardInterrupt:
-        words = runs.command(algo, env, steps, seed, device=device, threads=threads)
-        terminal.say(f"The run is in {folder}; go on with it:\n  {words} --out {shlex.quote(str(folder))}")
-        raise
+    words = runs.command(algo, env, steps, seed, device=device, threads=threads)
+    words = f"{words} --out {shlex.quote(str(folder))}"
+    with _going_on([folder], words), terminal.TerminalProgress() as progress:
+        result = runs.train(
+            algo, env, steps=steps, seed=seed, out=folder, device=device, threads=threads, progress=progress
+        )
     if as_json:
         terminal.print_json({**result.record, "path": str(result.path)})
         return
@@ -104,15 +96,27 @@ def train(
     terminal.console().print(text, soft_wrap=True)
 
 
+@contextlib.contextmanager
+def _going_on(folders: list[Path], command: str) -> Iterator[None]:
+    """Says how to go on with what stops in between, where there is something to go on with."""
+    from compressrl.training import CHECKPOINT
+
+    with interrupts.by_termination():
+        try:
+            yield
+        except (KeyboardInterrupt, EnvironmentFailedError):
+            saved = [folder for folder in folders if (folder / CHECKPOINT).exists()]
+            if saved:
+                where = f"runs are in {saved[0].parent}" if len(folders) > 1 else f"run is in {saved[0]}"
+                terminal.say(f"The {where}; this goes on:\n  {command}")
+            raise
+
+
 def _train_all(wanted: list[many_runs.Run], command: str, as_json: bool) -> None:
     from compressrl import many_runs
 
-    try:
-        with terminal.TerminalProgress() as progress:
-            records = many_runs.train(wanted, progress=progress)
-    except KeyboardInterrupt:
-        terminal.say(f"The runs are in {wanted[0].folder.parent}; go on with them:\n  {command}")
-        raise
+    with _going_on([run.folder for run in wanted], command), terminal.TerminalProgress() as progress:
+        records = many_runs.train(wanted, progress=progress)
     if as_json:
         terminal.print_json(records)
         return

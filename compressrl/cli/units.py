@@ -41,7 +41,7 @@ def reading(record: Reading) -> str:
 
 def returned(value: float) -> str:
     """A return: whole from 100 on, with three digits below."""
-    return f"{value:,.0f}" if abs(value) >= 100 or value == 0 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value + 0:.3g}"  # of -0.0 there is no sign to show
 
 
 def share(value: float | None) -> str:

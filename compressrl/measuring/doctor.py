@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compressrl import plugins
-from compressrl.errors import CompressrlError, UsageError, one_line
+from compressrl.errors import UsageError, in_words
 from compressrl.interfaces import (
     DiagnosingProfiler,
     Finding,
@@ -136,12 +136,11 @@ def _run_tiny_policy(name: str) -> Finding:
 
 
 def _broken(registered: plugins.Registered, error: BaseException) -> Finding:
-    why = str(error) if isinstance(error, CompressrlError) else one_line(error)
     remedy = f"Report it to the authors of {registered.owner.distribution}, or leave it out: "
     return Finding(
         registered.entry.name,
         False,
-        f"broken: {why}",
+        f"broken: {in_words(error)}",
         f"{remedy}{plugins.BLOCK_VARIABLE}={registered.owner.entry_point}",
     )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from compressrl import defaults, statistics
-from compressrl.errors import CompressrlError, one_line
+from compressrl.errors import in_words
 from compressrl.progress import Progress
 from compressrl.recommending.arena import Arena
 from compressrl.recommending.candidates import Candidate, SetAside, Trial
@@ -65,8 +65,7 @@ def explore(
         except Exception as error:  # a compressor, and the policy that it made, are anybody's code
             if not candidate.stages:
                 raise
-            reason = str(error) if isinstance(error, CompressrlError) else one_line(error)
-            failed.append(SetAside(candidate.pipeline, reason))
+            failed.append(SetAside(candidate.pipeline, in_words(error)))
     progress("candidates", len(candidates), len(candidates))
     return trials, failed
 

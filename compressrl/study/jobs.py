@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from compressrl import evaluation
-from compressrl.errors import CompressrlError, one_line
+from compressrl.errors import in_words
 from compressrl.measuring import host
 from compressrl.policy import Policy
 from compressrl.records import EvaluationReport
@@ -44,8 +44,7 @@ def run(job: Job) -> Outcome:
         with cores.pinned():
             report = _evaluate(job)
     except (Exception, SystemExit) as error:  # compressors, environments and runtimes are anybody's code
-        told = str(error) if isinstance(error, CompressrlError) else one_line(error)
-        return job.failed(told, time.monotonic() - started)
+        return job.failed(in_words(error), time.monotonic() - started)
     return Outcome(
         cell=job.cell,
         key=job.key,

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from compressrl import environments, options, rollout
-from compressrl.errors import UsageError
+from compressrl.errors import EnvironmentFailedError, UsageError
 from compressrl.interfaces import Algorithm, Float32Array
 from compressrl.lab import Lab
 from compressrl.policy import Policy
@@ -36,6 +36,8 @@ class CountingEnv(gymnasium.Wrapper[Float32Array, Float32Array, Float32Array, Fl
         self.lab.steps_taken += 1
         if self.lab.steps_taken == self.lab.interrupt_at:
             raise KeyboardInterrupt
+        if self.lab.steps_taken == self.lab.fail_at:
+            raise EnvironmentFailedError("the environment has failed.")
         inside = (action >= self.action_space.low - 1e-5) & (action <= self.action_space.high + 1e-5)  # type: ignore[attr-defined]
         self.lab.all_inside &= bool(np.all(inside))
         return super().step(action)
@@ -43,10 +45,14 @@ class CountingEnv(gymnasium.Wrapper[Float32Array, Float32Array, Float32Array, Fl
 
 @dataclass
 class CountingLab(Lab):
-    """Counts the steps taken in its environments; `interrupt_at` is the step at which Ctrl-C is pressed."""
+    """Counts the steps taken in its environments.
+
+    interrupt_at, fail_at: the step at which Ctrl-C is pressed, or the environment fails
+    """
 
     steps_taken: int = 0
     interrupt_at: int = 0
+    fail_at: int = 0
     all_inside: bool = True
 
     def make_env(self, seed: int | None = None) -> environments.Env:
@@ -73,10 +79,10 @@ class AlgorithmContract:
     def trained(self, algorithm: Algorithm) -> Policy:
         return algorithm.train(self.lab())
 
-    def lab(self, seed: int = 0, *, interrupt_at: int = 0, **session: Any) -> CountingLab:
+    def lab(self, seed: int = 0, *, interrupt_at: int = 0, fail_at: int = 0, **session: Any) -> CountingLab:
         """A workplace for `steps` steps; further arguments are those of TrainingSession."""
         training = TrainingSession(**{"steps": self.steps, **session})
-        return CountingLab(TINY, seed, training=training, interrupt_at=interrupt_at)
+        return CountingLab(TINY, seed, training=training, interrupt_at=interrupt_at, fail_at=fail_at)
 
     def test_options_are_described_and_the_defaults_are_valid(self) -> None:
         checks.assert_described(self.plugin, self.options)
@@ -145,6 +151,31 @@ class AlgorithmContract:
         rest = self.lab(folder=tmp_path)
         algorithm.train(rest)
         assert 0 < rest.steps_taken < self.steps
+
+    def test_an_environment_that_fails_leaves_a_run_to_go_on_with(
+        self, algorithm: Algorithm, tmp_path: Path
+    ) -> None:
+        with pytest.raises(EnvironmentFailedError, match=r"has failed\. The run is saved at step"):
+            algorithm.train(self.lab(folder=tmp_path, fail_at=3 * self.steps // 4))
+        rest = self.lab(folder=tmp_path)
+        algorithm.train(rest)
+        assert 0 < rest.steps_taken < self.steps
+
+    def test_an_evaluation_that_ctrl_c_cuts_is_made_when_the_run_goes_on(
+        self, algorithm: Algorithm, tmp_path: Path
+    ) -> None:
+        def interrupted(_: Policy) -> float:
+            raise KeyboardInterrupt
+
+        at_the_end: dict[str, Any] = {"folder": tmp_path, "evaluation_every": 10 * self.steps}
+        with pytest.raises(KeyboardInterrupt):
+            algorithm.train(self.lab(evaluate=interrupted, **at_the_end))
+        rest = self.lab(evaluate=mean_return, **at_the_end)
+        algorithm.train(rest)
+        assert rest.steps_taken == 0
+        _, row = (tmp_path / LEARNING_CURVE).read_text().splitlines()
+        assert int(row.split(",")[0]) >= self.steps
+        assert (tmp_path / BEST_POLICY).is_file()
 
     def test_the_checkpoint_of_another_run_is_refused(self, algorithm: Algorithm, tmp_path: Path) -> None:
         algorithm.train(self.lab(folder=tmp_path, fingerprint={"seed": 0}))

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from torch import nn
 
+from compressrl import environments
 from compressrl.errors import PipelineError
 from compressrl.interfaces import Float32Array
 from compressrl.lab import Lab
 from compressrl.networks.modules import Rescale
 from compressrl.options import Option
 from compressrl.policy import Policy
+from compressrl.training import TrainingSession
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,8 @@ class RandomSearch:
     def train(self, lab: Lab) -> Policy:
         """Train for exactly `lab.training.steps` environment steps, resuming where there is a checkpoint."""
         run = _Run(self, lab)
-        try:
+        with contextlib.closing(run.env):
             run.train()
-        except KeyboardInterrupt:
-            lab.training.save(run.step, run.policy, run.state)
-            raise
-        finally:
-            run.env.close()
         return run.policy()
 
 
@@ -50,8 +47,7 @@ class _Run:
         self.options, self.lab, self.step = options, lab, 0
         self.rng = np.random.default_rng(lab.seed)
         self.env = lab.make_env()
-        box = cast(spaces.Box, self.env.action_space)
-        self.low, self.high = torch.from_numpy(box.low), torch.from_numpy(box.high)
+        self.low, self.high = map(torch.from_numpy, environments.action_bounds(self.env))
         self.observation_size = (self.env.observation_space.shape or (0,))[0]
         body = lab.training.adapt_actor(self._body())
         ending = nn.Tanh(), Rescale((self.high - self.low) / 2, (self.high + self.low) / 2)
@@ -82,6 +78,12 @@ class _Run:
         if saved is not None:
             self.step, self.weights = saved["step"], saved["weights"]
             self.rng.bit_generator.state = saved["rng"]
+        with session.stoppable(lambda: session.save(self.step, self.policy, self.state)):
+            if saved is not None:
+                session.boundary(self.step, self.policy, self.state)
+            self._improve(session)
+
+    def _improve(self, session: TrainingSession) -> None:
         while self.step < session.steps:
             direction = torch.from_numpy(self.rng.normal(0, 1, len(self.weights))).float()
             seed = int(self.rng.integers(2**31))

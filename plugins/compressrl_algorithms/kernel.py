@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import logging
 import threading
 from importlib import resources
 from typing import Literal
@@ -11,6 +12,7 @@ from typing import Literal
 import torch
 
 from compressrl.c_code import c_compiler
+from compressrl.errors import in_words
 from compressrl_algorithms import recording
 
 POINTER, LONG, INT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
@@ -78,6 +80,7 @@ SOURCES = (  # in this order, as one file
 )
 FLAGS = ("-fno-math-errno",)  # or roots are taken one by one
 Numbers = Literal["float32", "bfloat16", "int16"]  # that networks are multiplied in
+_log = logging.getLogger("compressrl")
 
 
 @functools.cache
@@ -92,17 +95,34 @@ def fastest() -> Numbers:
 
 @functools.cache
 def kernel(numbers: Numbers = "float32") -> ctypes.CDLL | None:
-    """The compiled C files that multiply in such numbers.
+    """The compiled C files that multiply in such numbers; None where there are none (`why_none`).
 
-    None without a compiler, and where this CPU cannot; in bfloat16 also where it is slower than in float32
+    In bfloat16 also where it is slower than in float32. A warning says where there are none at all.
     """
+    library = _loaded(numbers)
+    return None if isinstance(library, str) else library
+
+
+def why_none(numbers: Numbers) -> str:
+    """Why there is no kernel that multiplies in such numbers; empty where there is one."""
+    library = _loaded(numbers)
+    return library if isinstance(library, str) else ""
+
+
+@functools.cache
+def _loaded(numbers: Numbers) -> ctypes.CDLL | str:
     folder = resources.files("compressrl_algorithms")
     source = "".join(folder.joinpath(name).read_text() for name in SOURCES)
     flags = FLAGS if numbers == "float32" else (*FLAGS, f"-DSTACK_{numbers.upper()}")
-    # Without OpenMP it has one thread.
-    library = _compiled(source, *flags, "-fopenmp") or _compiled(source, *flags)
-    if library is None or not library.stack_supported():
-        return None
+    try:
+        library = _compiled(source, *flags)
+    except (c_compiler.CompilerError, OSError) as error:
+        reason = f"{in_words(error).rstrip('.')}."
+        if numbers == "float32":
+            _log.warning("warning: torch makes the updates, and takes several times as long: %s", reason)
+        return reason
+    if not library.stack_supported():
+        return f"This CPU cannot multiply in {numbers}, or not fast."
     for name in RETURN_DOUBLE:
         getattr(library, name).restype = DOUBLE
     library.stack_kept_bytes.restype = library.stack_scratch_bytes.restype = LONG
@@ -113,11 +133,11 @@ def kernel(numbers: Numbers = "float32") -> ctypes.CDLL | None:
     return library
 
 
-def _compiled(source: str, *flags: str) -> ctypes.CDLL | None:
+def _compiled(source: str, *flags: str) -> ctypes.CDLL:
     try:
+        return ctypes.CDLL(str(c_compiler.shared_library(source, lambda: source, (*flags, "-fopenmp"))))
+    except (c_compiler.CompilerError, OSError):  # without OpenMP it has one thread
         return ctypes.CDLL(str(c_compiler.shared_library(source, lambda: source, flags)))
-    except (c_compiler.CompilerError, OSError):
-        return None
 
 
 _threads = threading.local()

@@ -11,14 +11,13 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 from math import sqrt
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
-from gymnasium import spaces
 from torch import nn
 
-from compressrl.environments import Env
 from compressrl.errors import OptionError, PipelineError
+from compressrl.interfaces import Float32Array
 from compressrl.networks.modules import Clip, Rescale
 from compressrl.policy import Policy
 from compressrl_algorithms import elementwise, kernel_stack
@@ -265,14 +264,9 @@ def polyak(target: Critics | Actor, source: Critics | Actor, tau: float) -> None
             their.copy_(our)
 
 
-def action_box(env: Env) -> spaces.Box:
-    """The action space, which `compressrl.environments.make` has checked to be a bounded box."""
-    return cast(spaces.Box, env.action_space)
-
-
-def action_rescale(box: spaces.Box) -> Rescale:
-    """The layer from [-1, 1] to the action's own units, and within the box after rounding, too."""
-    low, high = torch.from_numpy(box.low).float(), torch.from_numpy(box.high).float()
+def action_rescale(low_A: Float32Array, high_A: Float32Array) -> Rescale:
+    """The layer from [-1, 1] to the action's own units, and within its bounds after rounding, too."""
+    low, high = torch.from_numpy(low_A), torch.from_numpy(high_A)
     offset = (high + low) / 2
     scale = torch.minimum(high - offset, offset - low)
     while (beyond := (offset + scale > high) | (offset - scale < low)).any():

@@ -27,7 +27,7 @@ from compressrl.training import TrainingSession
 from compressrl_algorithms import networks
 from compressrl_algorithms.adam import Adam
 from compressrl_algorithms.elementwise import Scalar
-from compressrl_algorithms.kernel import Numbers, fastest, kernel
+from compressrl_algorithms.kernel import Numbers, fastest, why_none
 from compressrl_algorithms.recording import Repeater
 from compressrl_algorithms.replay_buffer import Batch, ReplayBuffer
 
@@ -100,10 +100,10 @@ class OffPolicyAlgorithm(ABC):
         """What networks multiply in, on a CPU; raises UsageError where this one cannot."""
         if self.numbers == "fastest":
             return fastest()
-        if self.numbers != "float32" and kernel(self.numbers) is None:
+        reason = why_none(self.numbers) if self.numbers != "float32" else ""
+        if reason:
             raise UsageError(
-                f"Nothing here multiplies in {self.numbers}: the CPU cannot, or there is no C compiler. "
-                "Leave `numbers` out for what is fastest."
+                f"numbers={self.numbers} cannot be had here. {reason} Leave it out for what is fastest."
             )
         return self.numbers
 
@@ -167,7 +167,7 @@ class _Run:
     def __init__(self, algorithm: OffPolicyAlgorithm, lab: Lab, env: Env) -> None:
         self.algorithm, self.lab, self.session, self.env = algorithm, lab, lab.training, env
         self.template = untrained(algorithm.name, lab, env)
-        self.rescale = networks.action_rescale(networks.action_box(env))
+        self.rescale = networks.action_rescale(*environments.action_bounds(env))
         self.to_units = layers.Rescale(self.rescale.scale.numpy(), self.rescale.offset.numpy())
         weights = torch.Generator().manual_seed(lab.seed)
         mask_D = networks.observation_mask(algorithm.observations, self.template.observation_size)
@@ -207,12 +207,14 @@ class _Run:
         saved = self.session.resume()
         if saved is not None:
             self._restore(saved)
-        try:
+        with self.session.stoppable(lambda: self.session.save(self.step, self.policy, self.state)):
+            if saved is not None:
+                self._boundary()
             self._loop()
-        except KeyboardInterrupt:
-            self.session.save(self.step, self.policy, self.state)
-            raise
         return self.policy()
+
+    def _boundary(self) -> None:
+        self.session.boundary(self.step, self.policy, self.state, has_learnt=self.updates > 0)
 
     def _loop(self) -> None:
         observation, episode_return, length = self._reset(), 0.0, 0
@@ -229,7 +231,7 @@ class _Run:
                 observation, episode_return, length = self._reset(), 0.0, 0
             if self.step > self.learning_starts:
                 self._update()
-            self.session.boundary(self.step, self.policy, self.state, has_learnt=self.updates > 0)
+            self._boundary()
 
     def _reset(self) -> Float32Array:
         # A seed of its own for each episode, so that a resumed run needs no state of the environment.
@@ -243,7 +245,12 @@ class _Run:
         if self.step < self.random_steps:
             size, device = self.template.action_size, self.session.device
             return (torch.rand(size, generator=self.generator, device=device) * 2 - 1).cpu().numpy()
-        return self.explorer.act(observation)
+        action = self.explorer.act(observation)
+        # Or the environment would be blamed for what it makes of it.
+        if not math.isfinite(action.sum()):
+            environments.refuse_infinite(self.lab.env_id, self.step, observation)
+            raise self.session.diverged(self.step, "the action")
+        return action
 
     def _update(self) -> None:
         if self.learner.network.stack is None:
@@ -291,13 +298,13 @@ class _Run:
 
 def untrained(name: str, lab: Lab, env: Env) -> Policy:
     """A policy without a network: what `with_network` completes; it continues the provenance of the start."""
-    box, start = networks.action_box(env), lab.training.start
+    (low, high), start = environments.action_bounds(env), lab.training.start
     return Policy(
         env_id=lab.env_id,
         algorithm=name,
         observation_size=int(np.prod(env.observation_space.shape or ())),
-        action_low=box.low.astype(np.float32),
-        action_high=box.high.astype(np.float32),
+        action_low=low,
+        action_high=high,
         provenance=start.provenance if start else (),
     )
 

@@ -33,7 +33,6 @@ from compressrl_algorithms.networks import (
     HIDDEN_HELP,
     OBSERVATIONS_HELP,
     Actor,
-    action_box,
     hidden_widths,
     ignore,
     mlp,
@@ -141,20 +140,21 @@ class Training:
         self.step = self.rollouts = 0
         self.rng = np.random.default_rng(lab.seed)
         env = lab.make_env()
-        self.box, self.D = action_box(env), env.observation_space.shape[0]  # type: ignore[index]
+        self.low_A, self.high_A = environments.action_bounds(env)
+        self.D: int = env.observation_space.shape[0]  # type: ignore[index]
         env.close()
         self.observation_moments = RunningMoments((self.D,))
         self.reward_scaler = RewardScaler(options.num_envs, options.gamma)
         self._build(torch.Generator().manual_seed(lab.seed))
 
     def _build(self, generator: torch.Generator) -> None:
-        options, A, hidden = self.options, self.box.shape[0], hidden_widths(self.options.hidden)
+        options, A, hidden = self.options, len(self.low_A), hidden_widths(self.options.hidden)
         self.inputs = nn.Sequential()
         if self.session.start is None:
             # A small last layer: the first actions hardly depend on the observation.
             mean = orthogonal(mlp([self.D, *hidden, A], generator, nn.Tanh), 0.01, generator)
             self._refuse_other_units()
-            cast(nn.Linear, mean[-1]).bias.data += torch.from_numpy(self.box.high + self.box.low).float() / 2
+            cast(nn.Linear, mean[-1]).bias.data += torch.from_numpy(self.high_A + self.low_A) / 2
             log_std = torch.full((A,), options.log_std)
         else:
             self.inputs, mean = start_parts(self.session.start)
@@ -172,10 +172,10 @@ class Training:
 
     def _refuse_other_units(self) -> None:
         """Actions are explored in the environment's units, where a network finds numbers of order 1 only."""
-        widths = (self.box.high - self.box.low) / (2 * math.exp(self.options.log_std))
+        widths = (self.high_A - self.low_A) / (2 * math.exp(self.options.log_std))
         widths = widths[widths > 0]  # a locked joint has nothing to explore
         if not ((widths > 1 / FARTHEST) & (widths < FARTHEST)).all():
-            std, low, high = math.exp(self.options.log_std), self.box.low.min(), self.box.high.max()
+            std, low, high = math.exp(self.options.log_std), self.low_A.min(), self.high_A.max()
             raise UsageError(
                 f"{self.options.name} explores with a standard deviation of {std:.2g} at first, too far from "
                 f"actions between {low:g} and {high:g}. Register the environment wrapped in "
@@ -191,24 +191,27 @@ class Training:
         workers = Workers(self.lab, seeds, self.mask_D.float().numpy(), self._processes())
         self._mark()
         try:
-            while self.step < self.session.steps:
-                self._learn(self._collect(workers))
-                self._mark()
-                self.session.boundary(self.step, self.policy, self.state)
-        except KeyboardInterrupt:
-            self.load(self._consistent)  # an update may have been cut in the middle
-            self.session.save(self.step, self.policy, self.state)
-            raise
+            with self.session.stoppable(self._save):
+                if saved is not None:
+                    self.session.boundary(self.step, self.policy, self.state)
+                while self.step < self.session.steps:
+                    self._learn(self._collect(workers))
+                    self._mark()
+                    self.session.boundary(self.step, self.policy, self.state)
         finally:
             workers.close()
         return self.policy()
+
+    def _save(self) -> None:
+        self.load(self._consistent)  # an update may have been cut in the middle
+        self.session.save(self.step, self.policy, self.state)
 
     def _mark(self) -> None:
         """Remember this point between two rollouts as one that a run can go on from."""
         self._consistent = copy.deepcopy(self.state())
 
     def _collect(self, workers: Workers) -> Rollout:
-        rollout = Rollout.empty(self._rollout_length(), self.options.num_envs, self.D, self.box.shape[0])
+        rollout = Rollout.empty(self._rollout_length(), self.options.num_envs, self.D, len(self.low_A))
         std = np.exp(self.agent.log_std.detach().cpu().numpy())
         noise = std * self.rng.standard_normal(rollout.actions.shape, np.float32)
         for ended in workers.collect(rollout, self._mean_action(), noise):
@@ -256,6 +259,9 @@ class Training:
         self.step += len(batch.returns)
         self.rollouts += 1
         self.session.scalars(self.step, scalars | {"train/std": self.agent.log_std.exp().mean().item()})
+        # Or the environment would be blamed for what it makes of such actions.
+        if not all(parameter.isfinite().all() for parameter in self.agent.mean.parameters()):
+            raise self.session.diverged(self.step, "the policy")
         if self.session.start is None:
             self.observation_moments.update(rollout.observations.reshape(-1, self.D))
             self.inputs = self._standardize()
@@ -277,7 +283,7 @@ class Training:
             options.gamma,
             options.gae_lambda,
         )
-        actions = self._tensor(rollout.actions.reshape(-1, self.box.shape[0]))
+        actions = self._tensor(rollout.actions.reshape(-1, len(self.low_A)))
         return Batch(
             observations,
             actions,
@@ -303,7 +309,7 @@ class Training:
     def policy(self) -> Policy:
         """The deployed form: standardisation, mean network, clip to the action space; a copy on the CPU."""
         name, start, mean = self.options.name, self.session.start, self.agent.mean
-        low, high = self.box.low.astype(np.float32), self.box.high.astype(np.float32)
+        low, high = self.low_A, self.high_A
         row = mean if isinstance(mean, nn.Sequential) else [mean]
         network = nn.Sequential(*self.inputs, *row, Clip(torch.from_numpy(low), torch.from_numpy(high)))
         provenance = start.provenance if start else ()

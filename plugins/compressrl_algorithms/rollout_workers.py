@@ -17,7 +17,7 @@ import numpy as np
 
 from compressrl import environments, fresh_process
 from compressrl.environments import Env
-from compressrl.errors import CompressrlError, one_line
+from compressrl.errors import EnvironmentFailedError, in_words
 from compressrl.interfaces import Float32Array, PolicyFunction
 from compressrl.lab import Lab
 from compressrl_algorithms.rollout_buffer import Rollout
@@ -42,8 +42,7 @@ class Group:
     def __init__(self, envs: Sequence[Env], mask_D: Float32Array) -> None:
         self.envs, self.mask_D = envs, mask_D
         self.observations = np.stack([env.reset()[0] for env in envs]) * mask_D
-        box: Any = envs[0].action_space
-        self.low, self.high = box.low, box.high
+        self.low, self.high = environments.action_bounds(envs[0])
         self.returns, self.lengths = np.zeros(len(envs)), np.zeros(len(envs), int)
 
     def collect(self, rollout: Rollout, mean_action: PolicyFunction, noise_TNA: Float32Array) -> list[Ended]:
@@ -89,7 +88,7 @@ class Workers:
         """Fill the rollout; returns the episodes that ended, `step` counted over all environments.
 
         mean_action: to be pickled, where there are other processes
-        Raises CompressrlError where one of these fails or dies.
+        Raises EnvironmentFailedError where one of these fails or dies.
         """
         ends = np.cumsum([len(self.group.envs), *(other.count for other in self.others)])[:-1].tolist()
         first, *rest = rollout.split(ends)
@@ -113,7 +112,7 @@ class _Other:
     """A process with its share of the environments."""
 
     def __init__(self, env_id: str, seeds: np.ndarray, equipment: bytes) -> None:
-        self.env_id, self.count, self.ready = env_id, len(seeds), False
+        self.env_id, self.count = env_id, len(seeds)
         self.connection, self.process = fresh_process.converse(__name__, equipment, seeds)
 
     def give(self, mean_action: PolicyFunction, noise_TNA: Float32Array) -> None:
@@ -126,14 +125,12 @@ class _Other:
             said = self.connection.recv()
         except (EOFError, OSError):
             status = self.process.wait()
-            advice = " The same command goes on from the last checkpoint." if self.ready else ""
-            raise CompressrlError(
+            raise EnvironmentFailedError(
                 f"A process that steps {self.env_id} ended with exit status {status}, perhaps for want of "
-                f"memory.{advice}"
+                "memory."
             ) from None
         if isinstance(said, str):
-            raise CompressrlError(f"{self.env_id} has failed: {said}.")
-        self.ready = True
+            raise EnvironmentFailedError(said)
         return said
 
     def end(self) -> None:
@@ -154,8 +151,7 @@ def _start_others(env_id: str, shares: Sequence[np.ndarray], mask_D: Float32Arra
             other.end()
         if not isinstance(error, Exception):
             raise
-        reason = str(error) if isinstance(error, CompressrlError) else one_line(error)
-        _log.warning("warning: all environments are stepped in one process: %s", reason)
+        _log.warning("warning: all environments are stepped in one process: %s", in_words(error))
         return []
     return others
 
@@ -176,7 +172,7 @@ def _answers(parent: connection.Connection, equipment: bytes, seeds: np.ndarray)
         environments.register(spec)
         group = Group([environments.make(env_id, int(seed)) for seed in seeds], mask_D)
     except (Exception, SystemExit) as error:  # environments are anybody's code
-        yield one_line(error)
+        yield in_words(error)
         return
     yield None
     while True:
@@ -186,6 +182,6 @@ def _answers(parent: connection.Connection, equipment: bytes, seeds: np.ndarray)
         try:
             ended = group.collect(rollout, mean_action, noise_TNA)
         except (Exception, SystemExit) as error:
-            yield one_line(error)
+            yield in_words(error)
             return
         yield rollout, ended

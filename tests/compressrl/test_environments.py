@@ -11,9 +11,16 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
+from hypothesis import given
+from hypothesis import strategies as st
 
 from compressrl import environments
-from compressrl.errors import EnvironmentUnavailableError, UnknownNameError, UsageError
+from compressrl.errors import (
+    EnvironmentFailedError,
+    EnvironmentUnavailableError,
+    UnknownNameError,
+    UsageError,
+)
 from compressrl.testing import TINY
 
 ONE = spaces.Box(-1, 1, (1,), np.float32)
@@ -138,6 +145,47 @@ def test_a_constructor_that_fails_is_told_in_one_line(register):
     assert str(error.value) == f"'{name}' cannot be made: the simulator is out of order"
 
 
+class Broken(Still):
+    """Fails in its `what`."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+
+    def reset(self, **given: Any):
+        if self.what == "reset":
+            raise OSError("the simulator\nis gone")
+        return super().reset(**given)
+
+    def step(self, action: np.ndarray):
+        raise OSError("the simulator\nis gone")
+
+
+@pytest.mark.parametrize("what", ["reset", "step"])
+def test_an_environment_that_fails_is_named_with_its_reason_in_one_line(register, what):
+    name = register(Broken, what=what)
+    env = environments.make(name)
+
+    def play() -> None:
+        env.reset(seed=1)
+        env.step(np.zeros(1, np.float32))
+
+    with pytest.raises(EnvironmentFailedError) as error:
+        play()
+    assert str(error.value) == f"{name} has failed in its {what}: OSError: the simulator is gone."
+
+
+@given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)), min_size=1, max_size=3))
+def test_bounds_of_actions_are_within_the_space(bounds):
+    low, high = (np.array(ends) for ends in zip(*map(sorted, bounds), strict=True))
+    lowest, highest = environments.action_bounds(Still(actions=spaces.Box(low, high, dtype=np.float64)))
+    assert lowest.dtype == highest.dtype == np.float32
+    for ours, theirs in ((lowest, low), (highest, high)):
+        assert (np.abs(ours - theirs) <= np.spacing(np.abs(ours))).all()
+    assert (low <= lowest).all()
+    assert (highest <= high).all()
+
+
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
@@ -150,6 +198,8 @@ def test_a_constructor_that_fails_is_told_in_one_line(register):
         ({"actions": spaces.Box(-1, 1, (2, 2), np.float32)}, "actions of shape (2, 2)"),
         ({"observations": spaces.Dict({"a": ONE})}, "FlattenObservation"),
         ({"observations": spaces.Discrete(3)}, "FlattenObservation"),
+        ({"observations": spaces.Box(-1, 1, (0,), np.float32)}, "has no observations (shape (0,))"),
+        ({"actions": spaces.Box(-1, 1, (0,), np.float32)}, "has no actions (shape (0,))"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

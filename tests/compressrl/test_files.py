@@ -126,6 +126,18 @@ def test_make_folder_makes_its_parents_and_leaves_nothing_inside(tmp_path):
     assert content(folder) == []
 
 
+def test_a_folder_in_which_nothing_is_written_is_not_left(tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for folder in (mine, tmp_path / "new"):
+        with files.alone_in(folder):
+            assert folder.exists()
+    assert content(tmp_path) == ["mine"]
+    with files.alone_in(tmp_path / "new"):
+        (tmp_path / "new" / "a").touch()
+    assert (tmp_path / "new" / "a").exists()
+
+
 def test_a_cache_needs_no_home_where_it_is_named(monkeypatch, tmp_path):
     def homeless() -> Path:
         raise RuntimeError("Could not determine home directory.")

@@ -84,8 +84,26 @@ def test_a_process_that_dies_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(
         many_runs._Trainer, "__init__", lambda trainer, run, progress: kill(trainer, progress)
     )
-    with pytest.raises(CompressrlError, match="Seed 3 failed: its process ended with exit status -9"):
+    with pytest.raises(CompressrlError, match=r"^Seed 3 failed: its process ended with exit status -9"):
         many_runs.train(wanted(tmp_path, (3,)))
+
+
+def test_a_run_whose_process_is_ended_saves_itself_and_says_so(tmp_path):
+    def progress(task, done, *_):
+        if done >= 200 and not ended.is_set():
+            ended.set()
+            os.kill(trainers[0].process.pid, signal.SIGTERM)
+
+    ended, trainers, created = threading.Event(), [], many_runs._Trainer.__init__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            many_runs._Trainer, "__init__", lambda self, *a: trainers.append(self) or created(self, *a)
+        )
+        with pytest.raises(
+            CompressrlError, match="Seed 0 failed: it was interrupted, and goes on by the same"
+        ):
+            many_runs.train(wanted(tmp_path, (0,), steps=10**8), progress=progress)
+    assert torch.load(tmp_path / "seed0" / CHECKPOINT, weights_only=True)["step"] >= 200
 
 
 def test_what_is_wrong_for_all_is_said_before_anything_starts(tmp_path):

@@ -53,7 +53,7 @@ def build(**values: Any) -> Example:
     bits=st.sampled_from([4, 8]),
     fast=st.booleans(),
     label=PLAIN_TEXT,
-    limit=st.none() | st.integers(min_value=0),
+    limit=st.none() | st.integers(0, 2**53),
     inner=st.none() | st.floats(min_value=0, allow_nan=False),
 )
 def test_every_value_in_range_comes_back_from_its_text(**values):
@@ -93,7 +93,7 @@ def test_nan_is_never_a_value(name):
 
 
 @pytest.mark.parametrize(
-    ("typed", "value"), [("1e6", 10**6), ("1_000", 1000), ("+7", 7), ("2.0", 2), (5.0, 5), ("1e22", 10**22)]
+    ("typed", "value"), [("1e6", 10**6), ("1_000", 1000), ("+7", 7), ("2.0", 2), (5.0, 5), ("1e15", 10**15)]
 )
 def test_whole_numbers_as_people_write_them(typed, value):
     assert build(steps=typed).steps == value
@@ -103,6 +103,12 @@ def test_whole_numbers_as_people_write_them(typed, value):
 @pytest.mark.parametrize("typed", ["1.5", 1.5, "1e-3", "inf", "nan", "", "ten", None, "0x10", "1e400"])
 def test_what_is_no_whole_number_is_refused_not_rounded(typed):
     with pytest.raises(OptionError, match=r"steps=.* it takes >= 1"):
+        build(steps=typed)
+
+
+@pytest.mark.parametrize("typed", ["1e19", 2**53 + 1, "99999999999999999999"])
+def test_a_number_that_no_computer_counts_to_is_refused(typed):
+    with pytest.raises(OptionError, match=rf"steps={typed} is too large a number\.$"):
         build(steps=typed)
 
 

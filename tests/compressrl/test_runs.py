@@ -177,6 +177,37 @@ def test_a_longer_run_that_was_cut_short_in_its_last_evaluation_is_finished(tmp_
     assert json.loads((tmp_path / runs.RECORD).read_text()) == finished.record
 
 
+def test_what_is_damaged_of_a_finished_run_is_made_again(tmp_path):
+    first = train(tmp_path)
+    for name, damage in ((runs.FINAL_POLICY, b"?"), (runs.RECORD, b'{"steps": '), (runs.RECORD, b"[]")):
+        (tmp_path / name).write_bytes(damage)
+        again = train(tmp_path)
+        assert again.policy.to_bytes() == first.policy.to_bytes()
+        assert again.record["return_mean"] == first.record["return_mean"]
+        assert json.loads((tmp_path / runs.RECORD).read_text())["steps"] == 300
+        assert Policy.load(tmp_path / runs.FINAL_POLICY).to_bytes() == first.policy.to_bytes()
+
+
+def test_a_curve_of_another_encoding_is_told_in_one_line(tmp_path):
+    train(tmp_path)
+    (tmp_path / LEARNING_CURVE).write_bytes(b"\xff\xfe\n1,2\n")
+    with pytest.raises(UsageError, match=r"learning_curve\.csv is damaged"):
+        train(tmp_path)
+
+
+def test_the_record_tells_the_steps_that_were_made(tmp_path):
+    """Three environments take 102 in turn, not 100."""
+    algorithm = "ppo:num_envs=3,n_steps=50,hidden=8"
+    result = train(tmp_path, algorithm=algorithm, steps=100)
+    assert result.record["steps"] == 102
+    assert result.record["command"].endswith("--steps 100 --seed 0")
+    assert (tmp_path / LEARNING_CURVE).read_text().splitlines()[-1].startswith("102,")
+    assert "for 102 steps" in Policy.load(tmp_path / LATEST_POLICY).provenance[-1]
+    before = (tmp_path / runs.RECORD).read_bytes()
+    assert train(tmp_path, algorithm=algorithm, steps=100).record == result.record
+    assert (tmp_path / runs.RECORD).read_bytes() == before
+
+
 def test_a_run_that_starts_anew_has_no_part_of_another(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "_commit", lambda: "first")
     train(tmp_path, steps=100)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from compressrl.errors import CompressrlError, TrainingDivergedError, UsageError
+from compressrl.errors import CompressrlError, EnvironmentFailedError, TrainingDivergedError, UsageError
 from compressrl.networks import layers
 from compressrl.policy import Policy
 from compressrl.testing import tiny_policy
@@ -149,8 +151,22 @@ def test_an_evaluation_that_was_interrupted_is_made_again(tmp_path):
     run.save(10, lambda: policy(10), lambda: state(10))
     again = session(tmp_path, evaluate=lambda _: 1.0)
     again.resume()
-    go(again, 11, 12)
-    assert [step for step, _ in curve(tmp_path)] == [11]
+    go(again, 10, 20)
+    assert [step for step, _ in curve(tmp_path)] == [10, 20]
+
+
+def test_the_last_evaluation_of_a_run_is_made_once(tmp_path):
+    evaluations = []
+    run = session(tmp_path, steps=10, evaluate=lambda _: evaluations.append(1) or 1.0)
+    go(run, 1, 10)
+    go(run, 10, 10)
+    again = session(tmp_path, steps=10, evaluate=lambda _: evaluations.append(1) or 1.0)
+    again.resume()
+    before = (tmp_path / CHECKPOINT).stat().st_mtime_ns
+    go(again, 10, 10)
+    assert len(evaluations) == 1
+    assert (tmp_path / CHECKPOINT).stat().st_mtime_ns == before
+    assert again.step == 10
 
 
 def test_the_wall_time_of_earlier_parts_is_counted(tmp_path):
@@ -246,7 +262,9 @@ def test_a_damaged_checkpoint_is_told_in_one_line(tmp_path, damage):
     go(session(tmp_path), 1, 20)
     path = tmp_path / CHECKPOINT
     path.write_bytes(path.read_bytes()[:-100] if damage is None else damage)
-    with pytest.raises(UsageError, match=r"cannot be read \(.*\); delete it to start anew\.$"):
+    with pytest.raises(
+        UsageError, match=r"checkpoint\.pt is damaged\. Delete it to start anew, or .* --out\.$"
+    ):
         session(tmp_path).resume()
 
 
@@ -292,15 +310,15 @@ def test_a_best_policy_that_was_not_written_is_not_the_best(tmp_path, monkeypatc
     run.save(10, lambda: policy(10), lambda: state(10))
     again = session(tmp_path, evaluate=lambda _: 4.0)
     again.resume()
-    go(again, 11, 20)
-    assert (again.best_return, again.best_step) == (4.0, 11)
-    assert made_at(tmp_path / BEST_POLICY) == "step 11"
+    go(again, 10, 20)
+    assert (again.best_return, again.best_step) == (4.0, 10)
+    assert made_at(tmp_path / BEST_POLICY) == "step 10"
 
 
 @pytest.mark.parametrize("other", [{"weights": torch.zeros(3)}, torch.zeros(3)])
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, other):
     torch.save(other, tmp_path / CHECKPOINT)
-    with pytest.raises(UsageError, match=r"checkpoint\.pt (is not a checkpoint|cannot be read)"):
+    with pytest.raises(UsageError, match=r"checkpoint\.pt is not a checkpoint of a training run\."):
         session(tmp_path).resume()
 
 
@@ -310,9 +328,56 @@ def test_a_checkpoint_never_runs_code(tmp_path):
             return (Path(tmp_path / "run").touch, ())
 
     torch.save({"state": Evil()}, tmp_path / CHECKPOINT)
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="is not a checkpoint"):
         session(tmp_path).resume()
     assert not (tmp_path / "run").exists()
+
+
+# What stops a run.
+
+
+def test_ctrl_c_while_the_run_is_saved_is_heard_at_the_end(tmp_path, caplog):
+    """By a real signal, in the middle of the write, and twice: the second one is no news."""
+    real = signal.getsignal(signal.SIGINT)
+
+    def content(step: int) -> dict[str, Any]:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        return state(step)
+
+    run = session(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run.save(7, lambda: policy(7), lambda: content(7))
+    assert made_at(tmp_path / LATEST_POLICY) == "step 7"
+    assert session(tmp_path).resume()["step"] == 7
+    assert [record.getMessage() for record in caplog.records] == ["saving the run first, a moment ..."]
+    assert signal.getsignal(signal.SIGINT) is real is signal.default_int_handler
+
+
+@pytest.mark.parametrize("stops", [KeyboardInterrupt, EnvironmentFailedError])
+def test_what_stops_a_run_saves_it(tmp_path, stops):
+    run = session(tmp_path)
+    with (
+        pytest.raises(stops) as raised,
+        run.stoppable(lambda: run.save(7, lambda: policy(7), lambda: state(7))),
+    ):
+        raise stops("X has failed.")
+    assert session(tmp_path).resume()["step"] == 7
+    assert stops is KeyboardInterrupt or str(raised.value) == "X has failed. The run is saved at step 7."
+
+
+def test_a_defect_saves_nothing(tmp_path):
+    run = session(tmp_path)
+    with pytest.raises(ZeroDivisionError), run.stoppable(lambda: run.save(7, lambda: policy(7), dict)):
+        _ = 1 / 0
+    assert not (tmp_path / CHECKPOINT).exists()
+
+
+def test_a_failure_without_a_folder_promises_nothing():
+    run = session(None)
+    with pytest.raises(EnvironmentFailedError) as raised, run.stoppable(lambda: None):
+        raise EnvironmentFailedError("X has failed.")
+    assert str(raised.value) == "X has failed."
 
 
 # Divergence.
@@ -454,6 +519,23 @@ def test_tensorboard_scalars_are_written_and_those_run_again_replaced(tmp_path):
     again.scalars(25, {"train/loss": 9.0})
     again.close()
     assert scalars(tmp_path)["train/loss"] == [(20, 1), (25, 9)]
+
+
+def test_ctrl_c_does_not_cut_a_scalar_short(tmp_path, monkeypatch, caplog):
+    tensorboard = pytest.importorskip("torch.utils.tensorboard")
+    written = []
+
+    def add_scalar(writer: Any, name: str, *_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        written.append(name)
+
+    monkeypatch.setattr(tensorboard.SummaryWriter, "add_scalar", add_scalar)
+    run = session(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run.scalars(1, {"a": 1.0, "b": 2.0})
+    assert written == ["a", "b"]
+    assert not caplog.records
+    run.close()
 
 
 def test_without_tensorboard_the_run_goes_on(tmp_path, monkeypatch):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
+from gymnasium import spaces
 from typer.testing import CliRunner, Result
 
 from compressrl.cli import app
@@ -43,12 +47,12 @@ def started(*words: str) -> Iterator[subprocess.Popen[str]]:
         process.wait()
 
 
-def interrupt_once_there(process: subprocess.Popen[str], path: Path) -> str:
-    """Press Ctrl-C after `path` has appeared, and return what the program then said."""
+def interrupt_once_there(process: subprocess.Popen[str], path: Path, by: int = signal.SIGINT) -> str:
+    """Press Ctrl-C (or send `by`) after `path` has appeared, and return what the program then said."""
     deadline = time.monotonic() + 120
     while not path.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(by)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1, errors
     assert "Traceback" not in errors
@@ -160,16 +164,62 @@ def test_interrupt_keeps_what_is_finished_and_says_where(tmp_path: Path) -> None
     assert Policy.load(tmp_path / "out" / "compressed.policy").env_id == "Pendulum-v1"
 
 
-def test_interrupted_training_is_resumable(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_training_is_resumable(tmp_path: Path, by: int) -> None:
     algorithm = "sac:learning_starts=100,batch_size=16,hidden=8"
     words = ("train", "--algo", algorithm, "--env", "Pendulum-v1", "--steps", "1000000", "--out", "run")
     with started(*words) as process:
-        errors = interrupt_once_there(process, tmp_path / "run" / "tensorboard")
+        errors = interrupt_once_there(process, tmp_path / "run" / "tensorboard", by)
     assert (
         f"compressrl train --algo {algorithm} --env Pendulum-v1 --steps 1000000 --seed 0 --out run" in errors
     )
     assert (tmp_path / "run" / "checkpoint.pt").exists()
     assert (tmp_path / "run" / "latest.policy").exists()
+
+
+@pytest.mark.parametrize("option", ["hidden=abc", "hidden=10000000x10000000", "batch_size=1e19", "n_steps=3"])
+def test_a_training_that_cannot_begin_leaves_no_folder(tmp_path: Path, option: str) -> None:
+    result = run(
+        "train", "--algo", f"sac:{option}", "--env", "Pendulum-v1", "--steps", "20000", "--out", "run"
+    )
+    assert result.exit_code in (1, 2)
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+class Crash(gymnasium.Env[np.ndarray, np.ndarray]):
+    """Step 150 of all that are taken fails."""
+
+    observation_space = action_space = spaces.Box(-1, 1, (1,), np.float32)
+    steps = 0
+
+    def reset(self, **given: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        Crash.steps += 1
+        if Crash.steps == 150:
+            raise OSError("the robot\nhas fallen")
+        return np.zeros(1, np.float32), 0.0, False, False, {}
+
+
+def test_a_training_whose_environment_fails_is_kept_and_goes_on(tmp_path: Path) -> None:
+    gymnasium.register("Crash-v0", Crash, max_episode_steps=20, disable_env_checker=True)
+    words = ("train", "--algo", "ddpg:learning_starts=50,hidden=8", "--env", "Crash-v0", "--steps", "200")
+    try:
+        result = run(*words, "--out", "run")
+        assert result.exit_code == 1
+        saved, command, error = result.stderr.splitlines()[-3:]
+        assert saved == "The run is in run; this goes on:"
+        assert command == f"  compressrl {' '.join(words)} --seed 0 --out run"
+        failed = (
+            r"error: Crash-v0 has failed in its step: OSError: the robot has fallen\. The run is saved at "
+        )
+        assert re.fullmatch(failed + r" at step \d+\.", error)
+        assert run(*words, "--out", "run").exit_code == 0
+    finally:
+        del gymnasium.registry["Crash-v0"]
 
 
 @pytest.mark.parametrize("command", ["evaluate", "profile"])

@@ -148,7 +148,7 @@ def test_a_retention_without_a_lower_end_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("value", "told"),
-    [(0.0, "0"), (0.4217, "0.422"), (-3.1416, "-3.14"), (99.96, "100"), (11022.4, "11,022")],
+    [(0.0, "0"), (-0.0, "0"), (0.4217, "0.422"), (-3.1416, "-3.14"), (99.96, "100"), (11022.4, "11,022")],
 )
 def test_small_returns_keep_their_digits(value: float, told: str) -> None:
     assert units.returned(value) == told

@@ -10,6 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from compressrl.cli import app
+from compressrl.training import CHECKPOINT
 
 RUN = ("train", "--algo", "ddpg:hidden=8,batch_size=16,learning_starts=50", "--env", "Pendulum-v1")
 
@@ -33,8 +34,15 @@ def test_ctrl_c_prints_the_command_that_goes_on(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr("compressrl.many_runs.train", interrupted)
     out = tmp_path / "my runs"
-    result = CliRunner().invoke(app, [*RUN, "--steps=100", "--seeds=2..3", f"--out={out}"])
+    words = [*RUN, "--steps=100", "--seeds=2..3", f"--out={out}"]
+    result = CliRunner().invoke(app, words)
     assert result.exit_code == 1
+    assert result.stderr == "Interrupted.\n", "there is nothing yet that could be gone on with"
+    (out / "seed3").mkdir(parents=True)
+    (out / "seed3" / CHECKPOINT).touch()
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 1
+    assert f"The runs are in {out}; this goes on:" in result.stderr
     assert f"--steps 100 --seeds 2..3 --out '{out}'" in result.stderr.replace("\n", "")
 
 

@@ -11,7 +11,7 @@ import torch
 
 from compressrl_algorithms import kernel_stack
 from compressrl_algorithms.adam import Adam
-from compressrl_algorithms.kernel import kernel
+from compressrl_algorithms.kernel import _loaded, kernel, why_none
 from compressrl_algorithms.kernel_stack import KernelStack
 from compressrl_algorithms.mlp_stack import MLPStack
 
@@ -288,14 +288,45 @@ def test_a_copy_is_its_own():
     assert torch.equal(one(x), before)
 
 
-def test_without_a_compiler_it_is_plain_torch(monkeypatch, tmp_path):
+@pytest.fixture
+def not_loaded():
+    """As if nothing had asked for a kernel yet."""
+
+    def forget():
+        kernel.cache_clear()
+        _loaded.cache_clear()
+
+    forget()
+    yield
+    forget()
+
+
+def test_without_a_compiler_it_is_plain_torch_and_says_so_once(monkeypatch, tmp_path, not_loaded, caplog):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
-    kernel.cache_clear()
-    try:
+    assert kernel() is None
+    for _ in range(2):
         assert type(kernel_stack.make((5, 8, 1), 1, numbers=NUMBERS)) is MLPStack
-    finally:
-        kernel.cache_clear()
+    [record] = caplog.records
+    assert record.getMessage() == (
+        "warning: torch makes the updates, and takes several times as long: No C compiler (cc, gcc, clang). "
+        "Install gcc or clang, or set CC."
+    )
+
+
+def test_a_compiler_that_fails_is_told_in_its_own_words(monkeypatch, tmp_path, not_loaded, caplog):
+    monkeypatch.setenv("CC", "cc --no-such-option")
+    monkeypatch.setenv("COMPRESSRL_CACHE", str(tmp_path))
+    assert "no-such-option" in why_none(NUMBERS)
+    assert not caplog.records
+    assert kernel() is None
+    assert "no-such-option" in caplog.text
+
+
+def test_a_cache_that_cannot_be_written_is_told(monkeypatch, tmp_path, not_loaded):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("COMPRESSRL_CACHE", str(tmp_path / "file"))
+    assert why_none(NUMBERS).endswith("Choose another COMPRESSRL_CACHE.")
 
 
 def test_numbers_that_the_kernel_cannot_multiply_become_float32(monkeypatch):

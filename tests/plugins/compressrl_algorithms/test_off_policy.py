@@ -86,6 +86,28 @@ class Broken(Recorder):
         return observation, np.nan if len(self.actions) == 70 else reward, *rest
 
 
+class Blind(Recorder):
+    """The same; from then on it sees nothing."""
+
+    def step(self, action):
+        observation, *rest = super().step(action)
+        return np.full_like(observation, np.nan) if len(self.actions) >= 70 else observation, *rest
+
+
+class Strict(OneStep):
+    """Refuses actions that are not in its space, whose bounds are no float32 numbers."""
+
+    def __init__(self):
+        super().__init__(terminates=False)
+        self.action_space = spaces.Box(-0.1, 0.3, (2,), np.float64)
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        return super().step(action)
+
+
+gymnasium.register("OffPolicyBlind-v0", Blind, max_episode_steps=40, disable_env_checker=True)
+gymnasium.register("OffPolicyStrict-v0", Strict, disable_env_checker=True)
 gymnasium.register("OffPolicyBroken-v0", Broken, max_episode_steps=40, disable_env_checker=True)
 gymnasium.register("OffPolicyHalfBlind-v0", HalfBlind, max_episode_steps=40, disable_env_checker=True)
 gymnasium.register("OffPolicyEnds-v0", OneStep, kwargs={"terminates": True}, disable_env_checker=True)
@@ -331,10 +353,31 @@ def test_networks_multiply_in_the_numbers_that_are_asked_for(learner_of, algorit
 
 
 def test_numbers_that_nothing_here_multiplies_are_refused(monkeypatch):
-    monkeypatch.setattr("compressrl_algorithms.off_policy.kernel", lambda _: None)
+    monkeypatch.setattr("compressrl_algorithms.off_policy.why_none", lambda _: "No C compiler.")
     assert train(DDPG, options={"numbers": "float32"}) is not None
-    with pytest.raises(UsageError, match=r"multiplies in int16.* Leave `numbers` out"):
+    with pytest.raises(UsageError, match=r"numbers=int16 cannot be had here\. No C compiler\. Leave it out"):
         train(DDPG, options={"numbers": "int16"})
+
+
+@ALGORITHMS
+def test_actions_are_within_a_space_of_float64(algorithm):
+    """A good actor of it saturates: rates as high as this do so, too."""
+    policy = train(algorithm, env_id="OffPolicyStrict-v0", options={"actor_lr": 0.1})
+    far = np.float32([[-1e9], [1e9]])
+    assert all(spaces.Box(-0.1, 0.3, (2,), np.float64).contains(action) for action in policy(far))
+    assert policy.action_high.max() < 0.3
+
+
+@ALGORITHMS
+def test_an_actor_that_diverges_is_not_the_environments_fault(algorithm):
+    """Whose losses may all be numbers until it is evaluated."""
+    with pytest.raises(TrainingDivergedError, match=r"became NaN or infinite at step 5\d\."):
+        train(algorithm, env_id="Pendulum-v1", options={"actor_lr": 1e30})
+
+
+def test_an_observation_that_is_not_a_number_is_the_environments_fault():
+    with pytest.raises(CompressrlError, match="OffPolicyBlind-v0 has given a reward or an observation that"):
+        train(DDPG, env_id="OffPolicyBlind-v0")
 
 
 def test_an_environment_that_gives_what_is_not_a_number_is_named(monkeypatch):

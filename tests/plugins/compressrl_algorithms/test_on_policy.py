@@ -16,7 +16,7 @@ from compressrl.networks import modules
 from compressrl.policy import Policy
 from compressrl.testing import AlgorithmContract
 from compressrl.training import TrainingSession
-from compressrl_algorithms.on_policy import Training
+from compressrl_algorithms.on_policy import PolicyLearner, Training
 from compressrl_algorithms.ppo import PPO
 from compressrl_algorithms.rollout_buffer import Batch
 from compressrl_algorithms.trpo import TRPO
@@ -119,7 +119,7 @@ def test_a_run_resumes_where_it_was(algorithm, tmp_path):
     assert np.array_equal(first.layers[0].std, same.layers[0].std)
     run = lab(session=Recording, steps=256, folder=tmp_path)
     longer = algorithm.train(run)
-    assert run.training.steps_seen == [192, 256]
+    assert run.training.steps_seen == [128, 192, 256]
     assert (weights(longer) != weights(first)).all()
 
 
@@ -138,6 +138,21 @@ def test_a_resumed_run_has_the_whole_state(algorithm, tmp_path):
 
 def as_text(state):
     return json.dumps(state, default=torch.Tensor.tolist)
+
+
+def test_a_policy_that_diverges_is_not_the_environments_fault():
+    """Whose losses are still numbers."""
+
+    class Bad(PolicyLearner):
+        def improve(self, batch, remaining, rng):
+            with torch.no_grad():
+                agent.mean[0].weight[0, 0] = torch.nan
+            return {}
+
+    training = Training(PPO(**SMALL), lab(steps=300))
+    agent, training.learner = training.agent, Bad()
+    with pytest.raises(TrainingDivergedError, match=r"^the policy became NaN or infinite at step 64\."):
+        training.run()
 
 
 @BOTH
@@ -370,7 +385,7 @@ def test_ctrl_c_ends_the_other_processes_and_the_run_goes_on(algorithm, started,
     assert [process.poll() is not None for process in started] == [True]
     run = lab(session=Recording, steps=300, folder=tmp_path)
     several.train(run)
-    assert run.training.steps_seen == [192, 300]
+    assert run.training.steps_seen == [128, 192, 300]
 
 
 @BOTH

@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from compressrl.errors import CompressrlError
+from compressrl.errors import EnvironmentFailedError
 from compressrl.lab import Lab
 from compressrl.networks import layers
 from compressrl_algorithms.rollout_buffer import Rollout
@@ -176,11 +176,10 @@ def importable(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("end", "said"),
     [
-        ("raised", "Fragile-v0 has failed: OSError: the terrain is gone."),
+        ("raised", "Fragile-v0 has failed in its step: OSError: the terrain is gone."),
         (
             "killed",
-            "A process that steps Fragile-v0 ended with exit status -9, perhaps for want of memory. The same "
-            "command goes on from the last checkpoint.",
+            "A process that steps Fragile-v0 ended with exit status -9, perhaps for want of memory.",
         ),
     ],
 )
@@ -188,12 +187,12 @@ def test_a_process_that_fails_ends_the_run_with_its_reason(importable, end, said
     gymnasium.register("Fragile-v0", "fragile_envs:only_there", disable_env_checker=True, kwargs={"end": end})
     try:
         workers = Workers(Lab("Fragile-v0"), range(2), ONES, 2)
-        with pytest.raises(CompressrlError) as raised:
+        with pytest.raises(EnvironmentFailedError) as raised:
             collected(workers, count=2)
         workers.close()
     finally:
         del gymnasium.registry["Fragile-v0"]
-    assert str(raised.value).startswith(said)
+    assert str(raised.value) == said
 
 
 def dead_there(end):

@@ -150,6 +150,11 @@ def test_cc_may_have_arguments(monkeypatch, tmp_path, caplog):
         NativeRuntime().load(tiny_policy())
     assert not caplog.text
     assert len(compiled(tmp_path)) == 1
+    monkeypatch.setenv("CC", "cc -ffast-math")  # of which the compiler's macros may not tell
+    c_compiler.shared_library("int x;", lambda: "int x;")
+    monkeypatch.setenv("CC", "cc -fno-builtin")
+    c_compiler.shared_library("int x;", lambda: "int x;")
+    assert len(compiled(tmp_path)) == 3
 
 
 def test_where_the_cache_cannot_be_written_onnx_is_used(monkeypatch, tmp_path, caplog):
