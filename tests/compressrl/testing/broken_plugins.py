@@ -5,6 +5,7 @@
 
 # ruff: noqa: N801 (plugin is the contract's name for a class)
 
+import contextlib
 import math
 import os
 import threading
@@ -26,6 +27,7 @@ from compressrl.testing import (
     RuntimeContract,
     tiny_policy,
 )
+from compressrl.training import TrainingSession
 
 # --- compressors: each refuses what is quantized, as it should, and then errs
 
@@ -584,6 +586,8 @@ class TestKeepsNothing(Small):
         "test_a_finished_run_is_not_run_again",
         "test_a_run_can_be_prolonged",
         "test_ctrl_c_keeps_what_was_learnt",
+        "test_an_environment_that_fails_leaves_a_run_to_go_on_with",
+        "test_an_evaluation_that_ctrl_c_cuts_is_made_when_the_run_goes_on",
         "test_the_checkpoint_of_another_run_is_refused",
     }
 
@@ -612,7 +616,10 @@ class TestNotAdapted(Small):
 
 
 class TestSwallowsCtrlC(Small):
-    broken = {"test_ctrl_c_keeps_what_was_learnt"}
+    broken = {
+        "test_ctrl_c_keeps_what_was_learnt",
+        "test_an_evaluation_that_ctrl_c_cuts_is_made_when_the_run_goes_on",
+    }
 
     class plugin(RandomSearch):
         def train(self, lab):
@@ -620,6 +627,44 @@ class TestSwallowsCtrlC(Small):
                 return super().train(lab)
             except KeyboardInterrupt:
                 return tiny_policy()
+
+
+class NeverCatching(TrainingSession):
+    """Saves what Ctrl-C stops, and nothing else."""
+
+    @contextlib.contextmanager
+    def stoppable(self, save):
+        try:
+            yield
+        except KeyboardInterrupt:
+            save()
+            raise
+
+
+class TestLosesWhatAFailureStops(Small):
+    broken = {"test_an_environment_that_fails_leaves_a_run_to_go_on_with"}
+
+    class plugin(Search):
+        def elsewhere(self, lab):
+            lab.training.__class__ = NeverCatching
+            return lab
+
+
+class Forgetful(TrainingSession):
+    """Whose first boundary at the step of a checkpoint is no boundary."""
+
+    def boundary(self, step, policy, state, *, has_learnt=True):
+        if step != self.resumed_at:
+            super().boundary(step, policy, state, has_learnt=has_learnt)
+
+
+class TestForgetsAnEvaluation(Small):
+    broken = {"test_an_evaluation_that_ctrl_c_cuts_is_made_when_the_run_goes_on"}
+
+    class plugin(Search):
+        def elsewhere(self, lab):
+            lab.training.__class__ = Forgetful
+            return lab
 
 
 class TestNoScaling(Small):

@@ -17,6 +17,7 @@ from compressrl.errors import (
 from compressrl.lab import Lab
 from compressrl.networks.modules import Rescale
 from compressrl.policy import Policy
+from compressrl.testing import AlgorithmContract
 from compressrl.training import CHECKPOINT, TrainingSession
 from compressrl_algorithms import networks
 from compressrl_algorithms.ddpg import DDPG
@@ -119,6 +120,18 @@ gymnasium.register("OffPolicyRecorder-v0", Recorder, max_episode_steps=40, disab
 def recorded_actions():
     Recorder.actions = []
     return Recorder.actions
+
+
+class TestSAC(AlgorithmContract):
+    plugin, options, steps = SAC, SMALL, 150
+
+
+class TestTD3(AlgorithmContract):
+    plugin, options, steps = TD3, SMALL, 150
+
+
+class TestDDPG(AlgorithmContract):
+    plugin, options, steps = DDPG, SMALL, 150
 
 
 def train(algorithm, *, env_id="OffPolicyRecorder-v0", seed=0, steps=200, options=None, **session):
