@@ -204,14 +204,19 @@ class _Run:
 
     def train(self) -> Policy:
         """Act, remember, update, report; a run that is interrupted is saved first."""
-        saved = self.session.resume()
-        if saved is not None:
-            self._restore(saved)
+        resumed = self._resume()
         with self.session.stoppable(lambda: self.session.save(self.step, self.policy, self.state)):
-            if saved is not None:
+            if resumed:
                 self._boundary()
             self._loop()
         return self.policy()
+
+    def _resume(self) -> bool:
+        # Here alone, so that the replay memory is not held twice from then on.
+        saved = self.session.resume()
+        if saved is not None:
+            self._restore(saved)
+        return saved is not None
 
     def _boundary(self) -> None:
         self.session.boundary(self.step, self.policy, self.state, has_learnt=self.updates > 0)

@@ -1,5 +1,7 @@
 """What holds for SAC, TD3 and DDPG alike, in whole training runs of a few hundred steps."""
 
+import weakref
+
 import gymnasium
 import numpy as np
 import pytest
@@ -370,6 +372,23 @@ def test_numbers_that_nothing_here_multiplies_are_refused(monkeypatch):
     assert train(DDPG, options={"numbers": "float32"}) is not None
     with pytest.raises(UsageError, match=r"numbers=int16 cannot be had here\. No C compiler\. Leave it out"):
         train(DDPG, options={"numbers": "int16"})
+
+
+def test_a_resumed_run_does_not_hold_its_memory_twice(tmp_path):
+    class Watching(TrainingSession):
+        def resume(self):
+            state = super().resume()
+            self.rows = weakref.ref(state["replay"]["rows"])
+            return state
+
+        def boundary(self, *args, **kwargs):
+            assert self.rows() is None
+            super().boundary(*args, **kwargs)
+
+    train(DDPG, folder=tmp_path)
+    session = Watching(steps=210, folder=tmp_path)
+    DDPG(**SMALL).train(Lab("OffPolicyRecorder-v0", 0, training=session))
+    assert session.step == 210
 
 
 @ALGORITHMS
