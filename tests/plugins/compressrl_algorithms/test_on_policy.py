@@ -438,6 +438,28 @@ for name, (low, high) in BOXES.items():
     gymnasium.register(name, Aim, kwargs=kwargs, max_episode_steps=20, disable_env_checker=True)
 
 
+class Strict(Aim):
+    """Refuses actions that are not in its space, whose bounds are no float32 numbers."""
+
+    def __init__(self):
+        super().__init__([-1], [1])
+        self.action_space = gymnasium.spaces.Box(-0.1, 0.3, (1,), np.float64)
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        return super().step(action)
+
+
+gymnasium.register("OnPolicyStrict-v0", Strict, max_episode_steps=20, disable_env_checker=True)
+
+
+@BOTH
+def test_actions_are_within_a_space_of_float64(algorithm):
+    policy = algorithm.train(lab(0, "OnPolicyStrict-v0", steps=128))
+    far = np.float32([[-1e9, 1e9], [1e9, -1e9]])
+    assert all(gymnasium.spaces.Box(-0.1, 0.3, (1,), np.float64).contains(action) for action in policy(far))
+
+
 @BOTH
 def test_the_first_actions_are_in_the_middle_of_their_box(algorithm):
     """Around zero, all of them would be cut to 10, and no action better than another."""
