@@ -28,9 +28,9 @@ def held_back(doing: str = "") -> Iterator[None]:
             _log.warning("%s first, a moment ...", doing)
         came.append(number)
 
-    for each in held:
-        signal.signal(each, note)
     try:
+        for each in held:
+            signal.signal(each, note)
         yield
     finally:
         for each in held:

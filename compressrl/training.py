@@ -169,18 +169,18 @@ class TrainingSession:
         """
         try:
             yield
-        except KeyboardInterrupt:
-            save()
-            raise
-        except EnvironmentFailedError as error:
-            save()
+        except (KeyboardInterrupt, EnvironmentFailedError) as error:
+            with interrupts.held_back("saving the run"):
+                save()
+            if not isinstance(error, EnvironmentFailedError):
+                raise
             kept = f" The run is saved at step {self._last_checkpoint:,}." if self.folder else ""
             raise EnvironmentFailedError(f"{error}{kept}") from error
 
     def save(self, step: int, policy: Callable[[], Policy], state: Callable[[], dict[str, Any]]) -> None:
         """Write checkpoint and latest policy, each by atomic rename: a full disk leaves the old ones.
 
-        Ctrl-C meanwhile is heard at the end.
+        Ctrl-C meanwhile is heard at its end.
         """
         if self.folder is None:
             return
