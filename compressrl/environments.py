@@ -16,7 +16,7 @@ from compressrl.errors import (
     EnvironmentFailedError,
     EnvironmentUnavailableError,
     UnknownNameError,
-    one_line,
+    in_words,
 )
 from compressrl.interfaces import Float32Array
 
@@ -39,17 +39,20 @@ class Float32Observations(
         self.observation_space = spaces.Box(
             inner.low.astype(np.float32).ravel(), inner.high.astype(np.float32).ravel(), dtype=np.float32
         )
-        self._flat = len(inner.shape) == 1
+        self._shape, self._flat = inner.shape, len(inner.shape) == 1
 
     def observation(self, observation: np.ndarray) -> Float32Array:
         # A copy: an environment may write its next observation into the same array.
-        flat = np.array(observation, dtype=np.float32)
-        return flat if self._flat else flat.ravel()
+        cast = np.array(observation, dtype=np.float32)
+        if cast.shape != self._shape:
+            raise ValueError(f"its observation has the shape {cast.shape}, and its space {self._shape}")
+        return cast if self._flat else cast.ravel()
 
-    def step(self, action: Float32Array) -> tuple[Float32Array, Any, bool, bool, dict[str, Any]]:
+    def step(self, action: Float32Array) -> tuple[Float32Array, float, bool, bool, dict[str, Any]]:
         try:
-            return super().step(action)
-        except Exception as error:  # environments are anybody's code
+            observation, reward, terminated, truncated, info = self.env.step(action)
+            return self.observation(observation), float(reward), terminated, truncated, info
+        except (Exception, SystemExit) as error:  # environments are anybody's code
             raise self._failed("step", error) from error
 
     def reset(
@@ -57,12 +60,12 @@ class Float32Observations(
     ) -> tuple[Float32Array, dict[str, Any]]:
         try:
             return super().reset(seed=seed, options=options)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._failed("reset", error) from error
 
-    def _failed(self, what: str, error: Exception) -> EnvironmentFailedError:
+    def _failed(self, what: str, error: BaseException) -> EnvironmentFailedError:
         name = self.env.spec.id if self.env.spec else str(self.env)
-        return EnvironmentFailedError(f"{name} has failed in its {what}: {one_line(error)}.")
+        return EnvironmentFailedError(f"{name} has failed in its {what}: {in_words(error).rstrip('.')}.")
 
 
 def make(env_id: str, seed: int | None = None) -> Env:
@@ -91,14 +94,16 @@ def make(env_id: str, seed: int | None = None) -> Env:
 
 
 def action_bounds(env: Env) -> tuple[Float32Array, Float32Array]:
-    """Lowest and highest action, (A,) each, in float32 and within the space, which may have other numbers."""
+    """Lowest and highest action, (A,) each, in float32 and within the space, which may have other numbers.
+
+    Where no float32 number lies between its bounds, both are the nearest one.
+    """
     box = cast(spaces.Box, env.action_space)
     low, high = box.low.astype(np.float32), box.high.astype(np.float32)
-    inwards = np.float32(np.inf)
-    return (
-        np.where(low < box.low, np.nextafter(low, inwards), low),
-        np.where(high > box.high, np.nextafter(high, -inwards), high),
-    )
+    lowest = np.where(low < box.low, np.nextafter(low, np.float32(np.inf)), low)
+    highest = np.where(high > box.high, np.nextafter(high, -np.float32(np.inf)), high)
+    empty = lowest > highest
+    return np.where(empty, low, lowest), np.where(empty, low, highest)
 
 
 def registration(env_id: str) -> EnvSpec | None:

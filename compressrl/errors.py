@@ -23,7 +23,8 @@ class UsageError(CompressrlError):
 
 def one_line(error: BaseException) -> str:
     """Anybody's error for a message of ours: `ValueError: what it says`, without line breaks or full stop."""
-    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
+    said = " ".join(str(error).split()).rstrip(".")
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -81,9 +81,10 @@ def alone_in(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if is_new and list(folder.iterdir()) == [lock]:
-                lock.unlink()
-                folder.rmdir()
+            with contextlib.suppress(OSError):  # somebody has removed it
+                if is_new and list(folder.iterdir()) == [lock]:
+                    lock.unlink()
+                    folder.rmdir()
 
 
 def remove_temporaries(folder: Path) -> None:

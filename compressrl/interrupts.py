@@ -22,8 +22,11 @@ def held_back(doing: str = "") -> Iterator[None]:
     # Python's own handler alone: where a signal is ignored, or ends the process, it goes on to do so.
     held = [each for each in SIGNALS if _here(each, signal.default_int_handler)]
     came: list[int] = []
+    over = False
 
     def note(number: int, _: FrameType | None) -> None:
+        if over:  # one signal came between the restoring of this one and that of the other
+            raise KeyboardInterrupt
         if doing and not came:
             _log.warning("%s first, a moment ...", doing)
         came.append(number)
@@ -33,6 +36,7 @@ def held_back(doing: str = "") -> Iterator[None]:
             signal.signal(each, note)
         yield
     finally:
+        over = True
         for each in held:
             signal.signal(each, signal.default_int_handler)
     if came:

@@ -62,7 +62,7 @@ def train(
     finally:
         with interrupts.held_back("saving the runs"):
             for trainer in busy:
-                trainer.process.send_signal(signal.SIGINT)
+                trainer.process.send_signal(signal.SIGTERM)  # a batch system's shell may have SIGINT ignored
             for trainer in busy:
                 trainer.end()
     return _records(wanted, results)

@@ -113,7 +113,7 @@ class TrainingSession:
             return None
         saved = checkpoints.read(path, CHECKPOINT_NAMES)
         self._refuse_another_run(path, saved)
-        self._truncate_curve(saved["step"])
+        self._truncate_curve(saved["evaluated"])
         if saved["step"] < self.steps:
             self.on_start()
         self._started = time.monotonic() - saved["seconds"]
@@ -152,10 +152,11 @@ class TrainingSession:
         Raises TrainingDivergedError, and writes nothing, when the policy holds NaN or infinity.
         """
         self.step, ends = step, step >= self.steps
-        if self.evaluate and self._due(step, self._last_evaluation, self.evaluation_every):
+        evaluates = self.evaluate and self._due(step, self._last_evaluation, self.evaluation_every)
+        if evaluates:
             self._record_evaluation(step, self._finite(step, policy()), has_learnt)
-            self._last_evaluation = step
-        if self.folder and self._due(step, self._last_checkpoint, self.checkpoint_every):
+        made_up = evaluates and step == self._last_checkpoint  # which does not know of it yet
+        if self.folder and (made_up or self._due(step, self._last_checkpoint, self.checkpoint_every)):
             self.save(step, policy, state)
         if ends or step - self._last_progress >= 100:
             self._last_progress = step
@@ -257,19 +258,21 @@ class TrainingSession:
         mean = self.evaluate(policy)
         recent = sum(self._recent_returns) / len(self._recent_returns) if self._recent_returns else math.nan
         self._write_scalars(step, {"evaluation/return_mean": mean})
-        if self.folder is None:
-            return
-        if has_learnt and mean > self.best_return:
+        if self.folder and has_learnt and mean > self.best_return:
             self._challenge(step, policy, mean)
-        row = f"{step},{self.seconds:.1f},{mean:.2f},{recent:.2f}"
-        self._write_curve([*self._read_curve(), row])
+        with interrupts.held_back():  # or the row would be written twice
+            if self.folder:
+                row = f"{step},{self.seconds:.1f},{mean:.2f},{recent:.2f}"
+                self._write_curve([*self._read_curve(), row])
+            self._last_evaluation = step
 
     def _challenge(self, step: int, policy: Policy, mean: float) -> None:
         # The highest of many evaluations is a lucky one too.
         confirmed = self.confirm(policy) if self.confirm else mean
         if self.folder and confirmed > self.best_return:
-            policy.save(self.folder / BEST_POLICY)
-            self.best_return, self.best_step = confirmed, step  # now that it is there, if interrupted
+            with interrupts.held_back():
+                policy.save(self.folder / BEST_POLICY)
+                self.best_return, self.best_step = confirmed, step
 
     def _best_policy(self) -> torch.Tensor:
         """Content of the best policy's file, (bytes,) uint8; of none before the first evaluation."""
@@ -287,7 +290,7 @@ class TrainingSession:
             (self.folder / BEST_POLICY).unlink(missing_ok=True)
 
     def _truncate_curve(self, step: int) -> None:
-        # Rows past the checkpoint belong to steps that will be run again.
+        # Evaluations that the checkpoint does not know of will be made again.
         try:
             rows = self._read_curve()
             kept = [row for row in rows if int(row.partition(",")[0]) <= step]

@@ -104,8 +104,10 @@ def _going_on(folders: list[Path], command: str) -> Iterator[None]:
     with interrupts.by_termination():
         try:
             yield
-        except (KeyboardInterrupt, EnvironmentFailedError):
+        except (KeyboardInterrupt, EnvironmentFailedError) as error:
             saved = [folder for folder in folders if (folder / CHECKPOINT).exists()]
+            if saved and isinstance(error, EnvironmentFailedError):
+                raise EnvironmentFailedError(f"{error} This goes on:\n  {command}") from error
             if saved:
                 where = f"runs are in {saved[0].parent}" if len(folders) > 1 else f"run is in {saved[0]}"
                 terminal.say(f"The {where}; this goes on:\n  {command}")

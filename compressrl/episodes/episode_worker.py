@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from gymnasium.envs.registration import EnvSpec
 
 from compressrl import environments, rollout
-from compressrl.errors import one_line
+from compressrl.errors import in_words
 from compressrl.instrument import InstrumentedEnv, Level
 from compressrl.interfaces import Float32Array, PolicyFunction, Profiler, Runtime
 from compressrl.policy import Policy
@@ -98,4 +98,4 @@ def main(queue: Queue, results: int, equipment: bytes) -> None:
     except BrokenPipeError:
         pass
     except (Exception, SystemExit) as error:  # environments, policies and runtimes are anybody's code
-        connection.send((number, one_line(error)))
+        connection.send((number, in_words(error)))

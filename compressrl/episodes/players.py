@@ -14,7 +14,7 @@ from multiprocessing import connection
 from typing import Any
 
 from compressrl import environments, fresh_process, rollout
-from compressrl.errors import one_line
+from compressrl.errors import in_words, one_line
 from compressrl.policy import Policy
 from compressrl.records import EpisodeRecords
 from compressrl.rollout import Episode
@@ -119,4 +119,4 @@ def _answers(parent: connection.Connection, equipment: bytes) -> Iterator[Any]:
                 policy, seeds = parent.recv()
                 yield {seed: rollout.run_episode(policy, env, seed) for seed in seeds}
     except (Exception, SystemExit) as error:  # environments and policies are anybody's code
-        yield one_line(error)
+        yield in_words(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -175,9 +176,46 @@ def test_an_environment_that_fails_is_named_with_its_reason_in_one_line(register
     assert str(error.value) == f"{name} has failed in its {what}: OSError: the simulator is gone."
 
 
-@given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)), min_size=1, max_size=3))
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"error": SystemExit(3)}, "SystemExit: 3"),
+        ({"error": MemoryError()}, "There is not enough memory for it"),
+        ({"error": UsageError("Wrong.")}, "Wrong"),
+        (
+            {"observation": np.zeros(2, np.float32)},
+            "ValueError: its observation has the shape (2,), and its sp",
+        ),
+        ({"observation": None}, "ValueError: its observation has the shape (), and"),
+        ({"reward": None}, "TypeError: "),
+        ({"reward": "x"}, "ValueError: "),
+    ],
+)
+def test_what_an_environment_gives_that_it_may_not_give_is_its_failure(register, given, said):
+    class Odd(Still):
+        def step(self, action: np.ndarray):
+            if "error" in given:
+                raise given["error"]
+            return given.get("observation", self._state), given.get("reward", 1.0), False, False, {}
+
+    env = environments.make(register(Odd))
+    env.reset()
+    with pytest.raises(EnvironmentFailedError, match=rf"-v0 has failed in its step: {re.escape(said)}"):
+        env.step(np.zeros(1, np.float32))
+
+
+def test_a_joint_that_is_locked_where_no_float32_number_is_has_the_nearest():
+    box = spaces.Box(np.array([0.1, -1]), np.array([0.1, 1]), dtype=np.float64)
+    low, high = environments.action_bounds(Still(actions=box))
+    assert low.tolist() == [np.float32(0.1), -1]
+    assert high.tolist() == [np.float32(0.1), 1]
+
+
+@given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(1e-30, 1e6)), min_size=1, max_size=3))
 def test_bounds_of_actions_are_within_the_space(bounds):
-    low, high = (np.array(ends) for ends in zip(*map(sorted, bounds), strict=True))
+    low = np.array([start for start, _ in bounds])
+    # Room for a float32 number or two.
+    high = low + np.array([width for _, width in bounds]) + 4 * np.spacing(np.abs(low).astype(np.float32))
     lowest, highest = environments.action_bounds(Still(actions=spaces.Box(low, high, dtype=np.float64)))
     assert lowest.dtype == highest.dtype == np.float32
     for ours, theirs in ((lowest, low), (highest, high)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -133,6 +134,8 @@ def test_a_folder_in_which_nothing_is_written_is_not_left(tmp_path):
         with files.alone_in(folder):
             assert folder.exists()
     assert content(tmp_path) == ["mine"]
+    with files.alone_in(tmp_path / "new"):
+        shutil.rmtree(tmp_path / "new")  # by somebody else
     with files.alone_in(tmp_path / "new"):
         (tmp_path / "new" / "a").touch()
     assert (tmp_path / "new" / "a").exists()

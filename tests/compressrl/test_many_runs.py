@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -123,6 +124,26 @@ def test_an_interrupt_saves_the_runs_under_way(tmp_path):
         many_runs.train(wanted(tmp_path, (0,), steps=10**8), progress=progress)
     saved = torch.load(tmp_path / "seed0" / CHECKPOINT, weights_only=True)
     assert saved["step"] >= 200
+
+
+@pytest.mark.slow
+def test_termination_saves_the_runs_also_where_ctrl_c_is_ignored(tmp_path):
+    """As it is in what a batch script starts in the background."""
+    words = [sys.executable, "-m", "compressrl", "train", "--algo", ALGORITHM, "--env", "Pendulum-v1"]
+    words += ["--steps", "10000000", "--seeds", "0..0", "--out", str(tmp_path)]
+    with subprocess.Popen(
+        words,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    ) as parent:
+        while not (tmp_path / "seed0" / LEARNING_CURVE).exists() and parent.poll() is None:
+            time.sleep(0.1)
+        parent.terminate()
+        said = parent.communicate(timeout=60)[1]
+    assert parent.returncode == 1
+    assert "this goes on:" in said
+    assert torch.load(tmp_path / "seed0" / CHECKPOINT, weights_only=True)["step"] > 0
 
 
 @pytest.mark.slow

@@ -155,6 +155,46 @@ def test_an_evaluation_that_was_interrupted_is_made_again(tmp_path):
     assert [step for step, _ in curve(tmp_path)] == [10, 20]
 
 
+def test_an_evaluation_that_is_made_up_for_is_in_the_checkpoint_too(tmp_path):
+    def interrupted(_: Policy) -> float:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        go(session(tmp_path, 30, evaluate=interrupted, evaluation_every=30), 1, 30)
+    session(tmp_path).save(30, lambda: policy(30), lambda: state(30))
+    made_up = session(tmp_path, 30, evaluate=lambda _: 9.0, evaluation_every=30)
+    made_up.resume()
+    go(made_up, 30, 30)
+    longer = session(tmp_path, 60, evaluate=lambda _: 1.0, evaluation_every=30)
+    longer.resume()
+    assert (longer.best_return, longer.best_step) == (9.0, 30)
+    go(longer, 30, 60)
+    assert curve(tmp_path) == [(30, 9), (60, 1)]
+    assert made_at(tmp_path / BEST_POLICY) == "step 30"
+
+
+def test_a_row_that_the_checkpoint_does_not_know_of_is_not_there_twice(tmp_path):
+    """A process can be killed between the two."""
+    run = session(tmp_path, 10, evaluate=lambda _: 1.0)
+    run.save(10, lambda: policy(10), lambda: state(10))
+    run._record_evaluation(10, policy(10), True)
+    again = session(tmp_path, 10, evaluate=lambda _: 2.0)
+    again.resume()
+    go(again, 10, 10)
+    assert curve(tmp_path) == [(10, 2)]
+
+
+def test_ctrl_c_does_not_part_a_row_from_its_evaluation(tmp_path, monkeypatch):
+    run = session(tmp_path, evaluate=lambda _: 1.0)
+    write = run._write_curve
+    monkeypatch.setattr(run, "_write_curve", lambda rows: write(rows) or os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        go(run, 1, 10)
+    monkeypatch.undo()
+    go(run, 10, 10)
+    assert curve(tmp_path) == [(10, 1)]
+
+
 def test_the_last_evaluation_of_a_run_is_made_once(tmp_path):
     evaluations = []
     run = session(tmp_path, steps=10, evaluate=lambda _: evaluations.append(1) or 1.0)
@@ -364,6 +404,18 @@ def test_what_stops_a_run_saves_it(tmp_path, stops):
         raise stops("X has failed.")
     assert session(tmp_path).resume()["step"] == 7
     assert stops is KeyboardInterrupt or str(raised.value) == "X has failed. The run is saved at step 7."
+
+
+def test_ctrl_c_again_does_not_keep_a_stopped_run_from_being_saved(tmp_path):
+    run = session(tmp_path)
+
+    def save() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        run.save(7, lambda: policy(7), lambda: state(7))
+
+    with pytest.raises(KeyboardInterrupt), run.stoppable(save):
+        raise KeyboardInterrupt
+    assert session(tmp_path).resume()["step"] == 7
 
 
 def test_a_defect_saves_nothing(tmp_path):

@@ -18,6 +18,7 @@ from compressrl import environments, plugins
 from compressrl.episodes import episode_pool
 from compressrl.episodes.episode_pool import play_all
 from compressrl.episodes.episode_worker import Equipment, Stage
+from compressrl.errors import EnvironmentFailedError
 from compressrl.instrument import InstrumentedEnv
 from compressrl.testing import TINY, tiny_policy
 
@@ -187,10 +188,10 @@ def test_the_episode_of_a_worker_that_died_is_run_here(eager, alone, moody, capl
     }
 
 
-def test_an_error_of_the_environment_surfaces_as_it_is(eager, moody, caplog):
+def test_an_error_of_the_environment_surfaces_as_it_would_without_workers(eager, moody, caplog):
     env_id = moody(f"os.getpid() != {os.getpid()} or seed == 111", 'raise ValueError("moody")')
     stage, equipment = equip(env_id)
-    with pytest.raises(ValueError, match="moody"):
+    with pytest.raises(EnvironmentFailedError, match=r"has failed in its reset: ValueError: moody\."):
         play_all(Slow(stage.env, stage.functions, stage.seeds), equipment, 2, lambda *_: None)
     assert "ValueError: moody" in caplog.text
 

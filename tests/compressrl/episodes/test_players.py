@@ -128,7 +128,10 @@ def only_there(end):
 
 @pytest.mark.parametrize(
     ("end", "said"),
-    [("raised", "OSError: the terrain is gone"), ("killed", "it ended with exit status -9")],
+    [
+        ("raised", "Fragile-v0 has failed in its step: OSError: the terrain is gone."),
+        ("killed", "it ended with exit status -9"),
+    ],
 )
 def test_a_process_that_fails_costs_no_episode(alone, tmp_path, monkeypatch, caplog, end, said):
     (tmp_path / "fragile_env.py").write_text(Path(__file__).read_text())
