@@ -178,6 +178,7 @@ class TrainingSession:
             kept = f" The run is saved at step {self._last_checkpoint:,}." if self.folder else ""
             raise EnvironmentFailedError(f"{error}{kept}") from error
 
+    @interrupts.held_back("saving the run")
     def save(self, step: int, policy: Callable[[], Policy], state: Callable[[], dict[str, Any]]) -> None:
         """Write checkpoint and latest policy, each by atomic rename: a full disk leaves the old ones.
 
@@ -185,16 +186,6 @@ class TrainingSession:
         """
         if self.folder is None:
             return
-        with interrupts.held_back("saving the run"):
-            self._save(self.folder, step, policy, state)
-
-    def _save(
-        self,
-        folder: Path,
-        step: int,
-        policy: Callable[[], Policy],
-        state: Callable[[], dict[str, Any]],
-    ) -> None:
         latest = self._finite(step, policy())
         payload = {
             "fingerprint": dict(self.fingerprint),
@@ -206,9 +197,9 @@ class TrainingSession:
             "evaluated": self._last_evaluation,
             "state": state(),
         }
-        checkpoints.write(folder / CHECKPOINT, payload)
+        checkpoints.write(self.folder / CHECKPOINT, payload)
         self._last_checkpoint = step
-        latest.save(folder / LATEST_POLICY)
+        latest.save(self.folder / LATEST_POLICY)
 
     def close(self) -> None:
         """Write out the TensorBoard scalars that are still in memory, at the end of the run."""

@@ -7,7 +7,6 @@ import pytest
 
 PROGRAM = """
 import os, random, signal, sys
-import torch
 from pathlib import Path
 from compressrl import checkpoints, runs, training
 
